@@ -1,0 +1,55 @@
+PYTHON  ?= python3
+NOW     := $(shell date +%Y%m%d-%H%M%S)
+FIGURES := loss_manifold global_best_response local_best_response
+
+DEMO_FLAGS   ?= --config.data=mnist_5k
+FIGURE_FLAGS ?=
+BENCH_FLAGS  ?=
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: demo test lint types figures bench help clean
+
+demo: WORKDIR ?= runs/demo-$(NOW)
+demo: .venv/.experiments  ## Tune hyperparameters on a small MNIST and draw the result (a few minutes).
+	.venv/bin/python -m experiments.local_best_response \
+	  --config=configs/local_best_response.py --workdir=$(WORKDIR) $(DEMO_FLAGS)
+
+test: lint types  ## Lint, check types, run the tests.
+	.venv/bin/python -m pytest $(PYTEST_FLAGS)
+
+lint: .venv/.dev  ## Run ruff.
+	.venv/bin/ruff check .
+
+types: .venv/.dev  ## Run basedpyright.
+	.venv/bin/basedpyright
+
+figures: WORKDIR ?= runs/figures-$(NOW)
+figures: .venv/.experiments  ## Redraw the paper's figures at full size.
+	set -e; for figure in $(FIGURES); do \
+	  .venv/bin/python -m experiments.$$figure \
+	    --config=configs/$$figure.py --workdir=$(WORKDIR)/$$figure $(FIGURE_FLAGS); \
+	done
+
+bench: .venv/.bench  ## Measure speed beside other libraries (installs PyTorch).
+	.venv/bin/python -m benchmarks.small_problem $(BENCH_FLAGS)
+
+help:  ## Show this.
+	@echo 'usage: make TARGET [PYTHON=python3.11] [WORKDIR=runs/mine]'
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{ printf "%-10s %s\n", $$1, $$2 }'
+
+clean:  ## Remove the environment and caches; results in runs/ stay.
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "shohypernet needs Python 3.11 or newer, but $(PYTHON) is " + sys.version.split()[0] + ". Name another: make PYTHON=python3.11 ...")'
+	@$(PYTHON) -m venv .venv
+
+# A stamp for each extra of setup.cfg. Those used here all include `experiments`, hence two touches.
+# Bytecode is left to the first import: most of what is installed is never imported.
+.venv/.%: setup.cfg constraints.txt | .venv/bin/python
+	@echo 'Installing shohypernet[$*] into .venv: a minute or two, longer on a slow connection ...'
+	@.venv/bin/python -m pip install -qq --disable-pip-version-check --no-compile \
+	  --constraint constraints.txt --editable '.[$*]'
+	@touch .venv/.experiments $@

@@ -1,0 +1,14 @@
+"""Hyper-training: the paper's Algorithms 2, 3 and 4."""
+
+from shohypernet.hypertraining.global_response import global_response
+from shohypernet.hypertraining.local_response import local_response
+from shohypernet.hypertraining.updates import shared_minibatch, sliced_minibatch
+from shohypernet.hypertraining.simultaneous import simultaneous
+
+__all__ = [
+    "global_response",
+    "local_response",
+    "shared_minibatch",
+    "simultaneous",
+    "sliced_minibatch",
+]
