@@ -2,7 +2,8 @@ PYTHON  ?= python3
 NOW     := $(shell date +%Y%m%d-%H%M%S)
 FIGURES := loss_manifold global_best_response local_best_response
 
-DEMO_FLAGS   ?= --config.data=mnist_5k
+DATA         ?= mnist_5k
+DEMO_FLAGS   ?=
 FIGURE_FLAGS ?=
 BENCH_FLAGS  ?=
 
@@ -25,10 +26,10 @@ types: .venv/.dev  ## Run basedpyright.
 	.venv/bin/basedpyright
 
 figures: WORKDIR ?= runs/figures-$(NOW)
-figures: .venv/.experiments  ## Redraw the paper's figures at full size.
+figures: .venv/.experiments  ## Redraw the paper's figures (DATA=mnist: at full size).
 	set -e; for figure in $(FIGURES); do \
 	  .venv/bin/python -m experiments.$$figure \
-	    --config=configs/$$figure.py --workdir=$(WORKDIR)/$$figure $(FIGURE_FLAGS); \
+	    --config=configs/$$figure.py$$(test $$figure = loss_manifold || echo :$(DATA)) --workdir=$(WORKDIR)/$$figure $(FIGURE_FLAGS); \
 	done
 
 bench: .venv/.bench  ## Measure speed beside other libraries (installs PyTorch).

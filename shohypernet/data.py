@@ -204,13 +204,13 @@ def _read_tfds(name: str, directory: str | os.PathLike | None) -> tuple[_Pool, _
     try:
         import tensorflow_datasets as tfds
 
-        builder = tfds.builder(name, data_dir=directory)
+        builder: Any = tfds.builder(name, data_dir=directory)  # its decorated methods lose types
         if not builder.is_prepared():
             raise FileNotFoundError(f"nothing is prepared in {builder.data_dir}")
         # Pillow decodes the images, for TFDS would be slower and ask for OpenCV on every run.
         skip = {"image": tfds.decode.SkipDecoding()}
-        sources = builder.as_data_source(decoders=skip)
-        return _decoded(sources["train"]), _decoded(sources["test"])
+        train = _decoded(builder.as_data_source(split="train", decoders=skip))
+        return train, _decoded(builder.as_data_source(split="test", decoders=skip))
     except ImportError as error:
         raise DataError(
             f"{name!r} needs tensorflow_datasets, array_record and pillow ({error}): "

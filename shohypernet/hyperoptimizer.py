@@ -1,4 +1,4 @@
-"""The protocol that every gradient method follows, so that one driver runs and compares them all."""
+"""The protocol that every gradient method follows, so one driver runs and compares them."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ class Info(NamedTuple):
     """What a step tells; nothing here is needed by the next step.
 
     Attributes:
-      train_loss: L_train that the step's weights were trained on, mean over its minibatches, scalar.
+      train_loss: L_train on the step's training batches, their mean, scalar.
       valid_loss: L_valid at the hyperparameters before their update, on the step's batch, scalar.
       hypergradient_norm: ‖dL_valid/dλ‖₂ as the method estimates it, scalar.
       gradient_evaluations: gradients of an elementary loss on one batch for one λ that the step

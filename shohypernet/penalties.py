@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import optax
 
 Grain = Literal["model", "layer", "output", "weight"]
 
@@ -30,7 +31,7 @@ def decays(params: Any, value: float, per: Grain) -> Any:
       params: weights, or their `jax.ShapeDtypeStruct`s; a mapping at the top for `per="layer"`.
       value: the value of each, in whatever space the caller moves (log decay, usually).
       per: the grain. "output" is one value for each index of the last axis of every weight array;
-        for the ten classes of a linear model shared by kernel and bias, write `jnp.full(10, value)`.
+        where a linear model's kernel and bias share theirs, write `jnp.full(10, value)`.
 
     Returns:
       A tree that is a prefix of `params`.
@@ -69,7 +70,7 @@ def weight_decay(params: Any, decay: Any) -> jax.Array:
       ValueError: if a decay cannot be broadcast to the weights that it stands for.
     """
     weighted = _over_weights(lambda leaf, coefficient: coefficient * leaf**2, params, decay)
-    return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(weighted))
+    return optax.tree.sum(weighted)
 
 
 def norm_penalty(params: Any, decay: Any) -> jax.Array:
@@ -107,7 +108,7 @@ def class_norm_penalty(params: Any, decay: jax.Array) -> jax.Array:
 
 def _norm(tree: Any) -> jax.Array:
     # The floor keeps the gradient finite where every weight is exactly zero.
-    squares = sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(tree))
+    squares = optax.tree.norm(tree, squared=True)
     return jnp.sqrt(jnp.maximum(squares, jnp.finfo(jnp.float32).tiny))
 
 

@@ -81,14 +81,17 @@ def supervised(
     def init(key: jax.Array) -> Any:
         return model.init(key, inputs, **eval_kwargs)["params"]
 
+    def predict(params: Any, inputs: jax.Array, **kwargs: Any) -> Any:
+        return model.apply({"params": params}, inputs, **kwargs)
+
     def train_loss(params: Any, hyperparams: Any, batch: Any, key: jax.Array) -> jax.Array:
         inputs, targets = batch
-        outputs = model.apply({"params": params}, inputs, rngs={"dropout": key}, **train_kwargs)
+        outputs = predict(params, inputs, rngs={"dropout": key}, **train_kwargs)
         return loss(outputs, targets) + penalty(params, hp.decode(space, hyperparams))
 
     def valid_loss(params: Any, hyperparams: Any, batch: Any) -> jax.Array:
         del hyperparams
         inputs, targets = batch
-        return loss(model.apply({"params": params}, inputs, **eval_kwargs), targets)
+        return loss(predict(params, inputs, **eval_kwargs), targets)
 
     return Problem(init, train_loss, valid_loss)

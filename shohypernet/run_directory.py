@@ -3,108 +3,201 @@
     run.json        what makes the run itself; a resumed run must agree with it
     metrics.jsonl   one line for each evaluation
     checkpoints/    state and history by step, written whole or not at all (Orbax)
+    .lock           locked, where the system can, for as long as a process works here
 
 Nothing here is ever overwritten: a folder that holds a run is only opened again to resume that run.
+A checkpoint lies beside the SHA-256 of its files, since Orbax reads a changed byte without a word;
+a damaged one is put aside, and the run resumes from the newest that is whole.
 """
 
+import contextlib
+import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Mapping
-from typing import Any
+import shutil
+import time
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import IO, Any
 
 import jax
+
+try:
+    import fcntl
+except ImportError:  # not on Windows, where two processes must be kept apart by hand
+    fcntl = None
 
 KEPT_CHECKPOINTS = 3
 
 
+def read_identity(path: str | os.PathLike) -> dict[str, Any]:
+    """The identity of the run that a folder holds.
+
+    Raises:
+      FileNotFoundError: if the folder holds no run.
+      ValueError: if run.json is damaged.
+    """
+    described = pathlib.Path(path).absolute() / "run.json"
+    if not described.exists():
+        raise FileNotFoundError(f"{described.parent} holds no run to resume (no run.json).")
+    try:
+        return json.loads(described.read_text())
+    except ValueError as error:
+        raise ValueError(f"{described} is damaged: {error}") from error
+
+
 class RunDirectory:
-    """One run's folder.
+    """One run's folder, for this process alone until it is closed.
 
     Args:
       path: the folder, made when missing.
       identity: what must be the same for a resumed run to be the same run, as JSON can hold it.
       resume: whether to go on with the run that the folder holds.
 
+    Attributes:
+      path: the folder, absolute.
+      latest_step: the step of the newest whole checkpoint, None if there is none.
+
     Raises:
       FileExistsError: if the folder holds a run and resume is false.
       FileNotFoundError: if it holds none and resume is true.
-      ValueError: if it holds another run; every difference is named.
+      BlockingIOError: if a run is at work there.
+      ValueError: if it holds another run (every difference is named), or only damaged checkpoints.
     """
 
     def __init__(
         self, path: str | os.PathLike, identity: Mapping[str, Any], *, resume: bool
     ) -> None:
-        """Claims the folder; nothing is written when it can't be claimed."""
-        # Orbax is slow to import, and most uses of the library never save.
-        import orbax.checkpoint as ocp
-
+        """Claims the folder, but writes nothing of the run yet; that is for `begin`."""
         self.path = pathlib.Path(path).absolute()
-        described = self.path / "run.json"
-        identity = json.loads(json.dumps(identity))
-        if described.exists():
-            if not resume:
+        self._identity = json.dumps(identity, indent=2)
+        self._checkpoints = self.path / "checkpoints"
+        if resume:
+            _require_same(read_identity(self.path), json.loads(self._identity), self.path)
+        self.path.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_lock(self.path))
+            if not resume and any(map(os.path.exists, self._files())):
                 raise FileExistsError(
                     f"{self.path} already holds a run. Pass resume=True (--resume) to go on with "
                     "it, or choose another folder; nothing was changed."
                 )
-            _require_same(json.loads(described.read_text()), identity, self.path)
-        else:
-            if resume:
-                raise FileNotFoundError(f"{self.path} holds no run to resume (no run.json).")
-            self.path.mkdir(parents=True, exist_ok=True)
-            _write_whole(described, json.dumps(identity, indent=2) + "\n")
-        self._arguments = ocp.args
-        self._checkpoints = ocp.CheckpointManager(
-            self.path / "checkpoints",
-            options=ocp.CheckpointManagerOptions(
-                max_to_keep=KEPT_CHECKPOINTS, enable_async_checkpointing=False
-            ),
-        )
+            self.latest_step = self._newest_whole()
+            self._held = stack.pop_all()
 
-    @property
-    def latest_step(self) -> int | None:
-        """The step of the newest checkpoint, None if there is none."""
-        return self._checkpoints.latest_step()
+    def close(self) -> None:
+        """Lets another process work here."""
+        self._held.close()
 
-    def save(self, step: int, tree: Any) -> None:
-        """Writes a checkpoint, unless that step has one."""
-        if step != self.latest_step:
-            self._checkpoints.save(step, args=self._arguments.StandardSave(tree))
-
-    def restore(self, step: int, like: Any) -> Any:
-        """The checkpoint of a step, as a tree of arrays like `like`.
-
-        The log is cut back to that step, so that each evaluation stands in it once.
-        """
-        device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        like = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), like
-        )
-        tree = self._checkpoints.restore(step, args=self._arguments.StandardRestore(like))
-        log = self.path / "metrics.jsonl"
-        if log.exists():
-            lines = log.read_text().splitlines(keepends=True)
-            whole = [line for line in lines if line.endswith("\n")]
-            _write_whole(log, "".join(x for x in whole if json.loads(x)["step"] <= step))
-        return tree
+    def begin(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Writes run.json if there is none, and the log anew from the evaluations so far."""
+        described, log, _ = self._files()
+        if not described.exists():
+            _write_whole(described, self._identity + "\n")
+        _write_whole(log, "".join(map(_line, records)))
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Adds a line to metrics.jsonl."""
         with (self.path / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(record) + "\n")
+            file.write(_line(record))
 
-    def close(self) -> None:
-        """Ends what the checkpoints still have under way."""
-        self._checkpoints.close()
+    def save(self, step: int, tree: Any) -> None:
+        """Writes a checkpoint, then deletes those that are too many."""
+        draft = self._checkpoints / "draft"
+        shutil.rmtree(draft, ignore_errors=True)
+        with _checkpointer() as checkpointer:
+            checkpointer.save(draft / "tree", tree)
+        (draft / "sha256").write_text(_digest(draft / "tree"))
+        draft.rename(self._checkpoints / f"{step}")
+        self.latest_step = step
+        for old in self._steps()[:-KEPT_CHECKPOINTS]:
+            shutil.rmtree(self._checkpoints / f"{old}")
+
+    def restore(self, like: Any) -> Any:
+        """The newest whole checkpoint.
+
+        Args:
+          like: a tree of its shape, with a `jax.ShapeDtypeStruct` that has a sharding for each JAX
+            array and a NumPy array for each NumPy array.
+        """
+        with _checkpointer() as checkpointer:
+            return checkpointer.restore(self._checkpoints / f"{self.latest_step}" / "tree", like)
+
+    def _files(self) -> tuple[pathlib.Path, ...]:
+        return self.path / "run.json", self.path / "metrics.jsonl", self._checkpoints
+
+    def _steps(self) -> list[int]:
+        """The checkpoints' steps, oldest first."""
+        return sorted(int(p.name) for p in self._checkpoints.glob("*") if p.name.isdecimal())
+
+    def _newest_whole(self) -> int | None:
+        damaged = []
+        for step in reversed(self._steps()):
+            if _is_whole(self._checkpoints / f"{step}"):
+                break
+            damaged.append(step)
+        else:
+            if damaged:
+                raise ValueError(f"every checkpoint in {self._checkpoints} is damaged: {damaged}.")
+            return None
+        for bad in damaged:
+            aside = self._checkpoints / f"{bad}.damaged-{time.time_ns()}"
+            (self._checkpoints / f"{bad}").rename(aside)
+            warnings.warn(
+                f"the checkpoint of step {bad} is damaged and was put aside as {aside}; the run "
+                f"resumes from step {step}.",
+                RuntimeWarning,
+                stacklevel=4,  # who called fit
+            )
+        return step
+
+
+def _checkpointer() -> Any:
+    # Orbax is slow to import, and most uses of the library never save.
+    import orbax.checkpoint as ocp
+
+    return ocp.Checkpointer(ocp.StandardCheckpointHandler())
+
+
+def _is_whole(checkpoint: pathlib.Path) -> bool:
+    try:
+        return (checkpoint / "sha256").read_text() == _digest(checkpoint / "tree")
+    except (OSError, ValueError):
+        return False
+
+
+def _digest(folder: pathlib.Path) -> str:
+    digest = hashlib.sha256()
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        content = file.read_bytes()
+        digest.update(f"{file.relative_to(folder).as_posix()} {len(content)}\n".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def _lock(folder: pathlib.Path) -> IO[str]:
+    """An open file that no other process can lock before this one closes it or ends."""
+    file = (folder / ".lock").open("a")
+    try:
+        if fcntl:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise BlockingIOError(
+            f"another run is at work in {folder}; wait for it, or choose another folder."
+        ) from None
+    except OSError:  # a file system without locks
+        pass
+    return file
 
 
 def _require_same(there: Mapping[str, Any], here: Mapping[str, Any], path: pathlib.Path) -> None:
-    names = sorted(set(there) | set(here))
+    there, here = _flat(there), _flat(here)
     changed = [
-        f"{name}: was {there.get(name)!r}, is {here.get(name)!r}"
-        for name in names
-        if there.get(name) != here.get(name)
+        f"{name}: was {there.get(name, 'absent')!r}, is {here.get(name, 'absent')!r}"
+        for name in sorted(there.keys() | here.keys())
+        if name not in there or name not in here or there[name] != here[name]
     ]
     if changed:
         raise ValueError(
@@ -112,6 +205,15 @@ def _require_same(there: Mapping[str, Any], here: Mapping[str, Any], path: pathl
             + "\n  ".join(changed)
             + "\nRestore them, or choose another folder."
         )
+
+
+def _flat(tree: Mapping[str, Any]) -> dict[str, Any]:
+    leaves = jax.tree.leaves_with_path(tree, is_leaf=lambda below: not isinstance(below, dict))
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+
+
+def _line(record: Mapping[str, Any]) -> str:
+    return json.dumps(record) + "\n"
 
 
 def _write_whole(path: pathlib.Path, text: str) -> None:

@@ -1,13 +1,18 @@
 """What holds in every test: one platform, no windows, and JAX at its strictest."""
 
 import os
+from typing import NamedTuple
 
 # Both are read on import, so they come before it.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["MPLBACKEND"] = "Agg"
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
+
+from shohypernet import Problem
 
 # A silent broadcast between ranks is nearly always a mistake in a loss.
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -18,3 +23,51 @@ jax.config.update("jax_legacy_prng_key", "error")
 @pytest.fixture
 def key():
     return jax.random.key(0)
+
+
+@pytest.fixture
+def float64():
+    """Double precision, for closed forms and finite differences to be compared closely."""
+    with jax.enable_x64(True):
+        yield
+
+
+class Quadratic(NamedTuple):
+    """A bilevel problem whose every answer is known, in NumPy.
+
+    L_train(w, λ) = mean_i ½‖w − Jλ − x_i‖²_H, so that w*(λ) = Jλ + x̄ with the Jacobian J;
+    L_valid(w, λ) = mean_i ½‖w − y_i‖² + ½ρ‖λ‖², so that (JᵀJ + ρI) λ* = Jᵀ(ȳ − x̄).
+    """
+
+    problem: Problem
+    jacobian: np.ndarray  # J, shape (3, 2)
+    hessian: np.ndarray  # H, shape (3, 3)
+    ridge: float  # ρ
+    train: np.ndarray  # rows x_i, shape (4, 3)
+    valid: np.ndarray  # rows y_i, shape (5, 3)
+
+    @property
+    def optimum(self):
+        normal = self.jacobian.T @ self.jacobian + self.ridge * np.eye(2)
+        difference = self.valid.mean(0) - self.train.mean(0)
+        return np.linalg.solve(normal, self.jacobian.T @ difference)
+
+
+@pytest.fixture
+def quadratic(float64):
+    jacobian = np.array([[1.0, -0.5], [0.25, 0.75], [-1.0, 0.5]])
+    hessian = np.array([[1.5, 0.25, 0.0], [0.25, 1.0, -0.5], [0.0, -0.5, 2.0]])
+    ridge = 0.1
+
+    def train_loss(params, hyperparams, batch, key):
+        residuals = (params - jacobian @ hyperparams)[None] - batch
+        return jnp.mean(jnp.sum(residuals @ hessian * residuals, axis=1)) / 2
+
+    def valid_loss(params, hyperparams, batch):
+        fit = jnp.mean(jnp.sum((params[None] - batch) ** 2, axis=1))
+        return (fit + ridge * jnp.sum(hyperparams**2)) / 2
+
+    rng = np.random.default_rng(0)
+    problem = Problem(lambda key: jax.random.normal(key, (3,)), train_loss, valid_loss)
+    train, valid = rng.normal(size=(4, 3)), rng.normal(1.0, size=(5, 3))
+    return Quadratic(problem, jacobian, hessian, ridge, train, valid)

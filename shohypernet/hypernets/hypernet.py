@@ -1,13 +1,11 @@
-"""What a hypernet is, and the step that dense ones share: trees to vectors and back."""
+"""What a hypernet is, and the dense layers that the paper's have inside."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
-
-from shohypernet.models import MLP
 
 
 class Hypernet(NamedTuple):
@@ -28,7 +26,10 @@ def dense(
     activation: Callable[[jax.Array], jax.Array],
     init_scale: float,
 ) -> Hypernet:
-    """Dense layers from the flattened λ to the flattened w, `activation` between them.
+    """Dense layers from the flattened λ to w, `activation` between them.
+
+    The last layer has a kernel and a bias for each array of w, of that array's own shape, so that
+    nothing is cut up or put together: on a CPU that took longer than the products.
 
     Args:
       params: the weights to be made, or their `jax.ShapeDtypeStruct`s: any tree.
@@ -47,22 +48,36 @@ def dense(
             "a hypernet makes a tree of floating-point weights with at least one array, got "
             f"{jax.tree.map(lambda leaf: leaf.dtype, params)}."
         )
-    sizes = [math.prod(leaf.shape) for leaf in leaves]
-    ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
-    network = MLP(ends[-1], features, activation, init_scale)
+    network = _Dense([leaf.shape for leaf in leaves], features, activation, init_scale)
 
     def init(key: jax.Array, hyperparams: Any) -> Any:
         return network.init(key, _ravel(hyperparams))
 
     def apply(hypernet_params: Any, hyperparams: Any) -> Any:
-        flat = network.apply(hypernet_params, _ravel(hyperparams))
-        pieces = [
-            flat[end - size : end].reshape(leaf.shape).astype(leaf.dtype)
-            for leaf, size, end in zip(leaves, sizes, ends, strict=True)
-        ]
-        return jax.tree.unflatten(treedef, pieces)
+        made: Any = network.apply(hypernet_params, _ravel(hyperparams))
+        typed = [array.astype(leaf.dtype) for array, leaf in zip(made, leaves, strict=True)]
+        return jax.tree.unflatten(treedef, typed)
 
     return Hypernet(init, apply)
+
+
+class _Dense(nn.Module):
+    shapes: Sequence[tuple[int, ...]]
+    features: Sequence[int]
+    activation: Callable[[jax.Array], jax.Array]
+    init_scale: float
+
+    @nn.compact
+    def __call__(self, flat: jax.Array) -> list[jax.Array]:
+        initial = nn.initializers.normal(self.init_scale)
+        for width in self.features:
+            flat = self.activation(nn.Dense(width, kernel_init=initial, bias_init=initial)(flat))
+        made = []
+        for i, shape in enumerate(self.shapes):
+            kernel = self.param(f"kernel_{i}", initial, (flat.size, *shape))
+            bias = self.param(f"bias_{i}", initial, shape)
+            made.append(jnp.tensordot(flat, kernel, axes=1) + bias)
+        return made
 
 
 def _ravel(hyperparams: Any) -> jax.Array:

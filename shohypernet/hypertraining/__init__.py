@@ -2,8 +2,8 @@
 
 from shohypernet.hypertraining.global_response import global_response
 from shohypernet.hypertraining.local_response import local_response
-from shohypernet.hypertraining.updates import shared_minibatch, sliced_minibatch
 from shohypernet.hypertraining.simultaneous import simultaneous
+from shohypernet.hypertraining.updates import shared_minibatch, sliced_minibatch
 
 __all__ = [
     "global_response",

@@ -41,7 +41,6 @@ def simultaneous(
     Reference:
       Algorithm 4 of arXiv:1802.09419.
     """
-
     parts = updates.build(
         problem,
         hypernet,

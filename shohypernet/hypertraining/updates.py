@@ -139,6 +139,8 @@ def build(
         raise ValueError(f"a hypernet update needs samples >= 1 hyperparameters, got {samples}.")
 
     def init(key: jax.Array, hyperparams: Any) -> State:
+        # A dtype of its own, not a Python number's weak one, which the first step would change.
+        hyperparams = jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(x)), hyperparams)
         hypernet_params = hypernet.init(key, hyperparams)
         return State(
             hyperparams=hyperparams,
@@ -193,4 +195,5 @@ def info(train_loss: jax.Array, valid_loss: jax.Array, gradient: Any, evaluation
 
 
 def leading_size(tree: Any) -> int:
+    """The length of the leading axis that the leaves share."""
     return jax.tree.leaves(tree)[0].shape[0]

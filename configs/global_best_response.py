@@ -1,0 +1,38 @@
+"""Figure 2: Algorithm 2 on one decay (Lorraine and Duvenaud, 2018, section 4.1).
+
+Expect the hypernet's curve to run through the crosses from λ = 0 up, with its minimum within 0.3
+of theirs, and λ̂ to end there.
+
+    python -m experiments.global_best_response --config=configs/global_best_response.py --workdir=DIR
+
+takes about two minutes on 2 cores; `--config=configs/global_best_response.py:mnist` takes the
+paper's 10,000 validation images.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import small_problem
+
+
+def get_config(data: str = "mnist_5k") -> ConfigDict:
+    """The authors' hypernet, p(λ) and step size; 30,000 updates of φ, ten a round."""
+    config = small_problem.get_config(data)
+    config.update(
+        {
+            "seeds": (0,),
+            "hypernet_hidden": (50,),
+            "hypernet_learning_rate": 1e-4,  # Adam
+            "hyper_learning_rate": 1e-2,  # Adam
+            "samples": 10,
+            # p(λ) = clip(N(1, 3²), −100, 4)
+            "prior_mean": 1.0,
+            "prior_scale": 3.0,
+            "prior_low": -100.0,
+            "prior_high": 4.0,
+            "inner_steps": 10,
+            "hypernet_rounds": 3_000,
+            "hyper_rounds": 1_000,
+            "start": 0.0,
+        }
+    )
+    return config

@@ -1,0 +1,127 @@
+"""The paper's small problem: one decay, a linear model, ten training images.
+
+L_train(w, λ) = NLL(train, w) + exp(λ)·‖w‖₂,    L_valid(w) = NLL(valid, w),    σ = 0.1
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from matplotlib.axes import Axes
+from ml_collections import ConfigDict
+
+import shohypernet as shn
+from experiments import report
+from shohypernet.data import Data, load
+from shohypernet.hypernets import Hypernet
+from shohypernet.models import MLP
+from shohypernet.problem import Problem
+
+
+class Curve(NamedTuple):
+    """The three losses of a weight for each λ, arrays of shape (λs,)."""
+
+    hyperparams: np.ndarray
+    train_loss: np.ndarray
+    valid_loss: np.ndarray
+    test_loss: np.ndarray
+
+    @property
+    def optimum(self) -> float:
+        """The λ of least validation loss."""
+        return float(self.hyperparams[np.argmin(self.valid_loss)])
+
+
+def build(config: ConfigDict) -> tuple[Problem, Data]:
+    """The problem and its data, as a config says."""
+    data = load(
+        config.data,
+        train=config.train_examples,
+        valid=config.valid_examples,
+        test=config.test_examples,
+        directory=config.directory or None,
+    )
+    problem = shn.supervised(
+        MLP(),
+        data.train.inputs[:1],
+        shn.losses.gaussian_nll,
+        shn.penalties.norm_penalty,
+        space=shn.hyperparameters.log(),
+    )
+    return problem, data
+
+
+def cross_validate(problem: Problem, data: Data, config: ConfigDict) -> Curve:
+    """Algorithm 1 on a grid: a model trained to convergence for each λ, all in one compiled call."""
+    schedule = optax.cosine_decay_schedule(config.cross_learning_rate, config.cross_steps)
+
+    def weights(hyperparams: jax.Array) -> Any:
+        return shn.train(
+            problem,
+            optax.adam(schedule),
+            jax.random.key(0),
+            hyperparams,
+            data.train,
+            steps=config.cross_steps,
+        ).params
+
+    count = round((config.curve_high - config.curve_low) / config.cross_spacing) + 1
+    return _losses(weights, problem, data, np.linspace(config.curve_low, config.curve_high, count))
+
+
+def hypernet_curve(
+    problem: Problem, hypernet: Hypernet, hypernet_params: Any, data: Data, config: ConfigDict
+) -> Curve:
+    """The losses of the weights that a trained hypernet makes, on a fine grid."""
+    return _losses(
+        lambda hyperparams: hypernet.apply(hypernet_params, hyperparams),
+        problem,
+        data,
+        np.linspace(config.curve_low, config.curve_high, config.curve_points),
+    )
+
+
+def loss_at(curve: Curve, hyperparams: float) -> float:
+    """The validation loss at a λ between a curve's points, by linear interpolation."""
+    return float(np.interp(hyperparams, curve.hyperparams, curve.valid_loss))
+
+
+def draw_curves(axes: Axes, crosses: Curve, learned: Curve) -> None:
+    """Training and validation losses against λ: lines from the hypernet, crosses from training."""
+    splits = {"validation": ("valid_loss", "-", "x"), "training": ("train_loss", "--", "+")}
+    for colour, (name, (split, line, mark)) in zip(report.COLOURS, splits.items(), strict=False):
+        made, trained = getattr(learned, split), getattr(crosses, split)
+        axes.plot(learned.hyperparams, made, line, color=colour, label=f"{name}, hypernet")
+        axes.plot(
+            crosses.hyperparams,
+            trained,
+            mark,
+            color=colour,
+            markersize=5,
+            label=f"{name}, trained to convergence",
+        )
+    drawn = np.concatenate([crosses.valid_loss, crosses.train_loss])
+    margin = 0.15 * np.ptp(drawn)
+    axes.set(
+        xlim=(crosses.hyperparams[0], crosses.hyperparams[-1]),
+        # The hypernet's curves may leave the picture where it was never trained.
+        ylim=(drawn.min() - margin, drawn.max() + margin),
+        xlabel=r"log decay $\lambda$",
+        ylabel="negative log-likelihood (nats)",
+    )
+    axes.axvline(crosses.optimum, color="0.4", linestyle=":", label="cross-validated optimum")
+
+
+def _losses(
+    weights: Callable[[jax.Array], Any], problem: Problem, data: Data, grid: np.ndarray
+) -> Curve:
+    @jax.jit
+    @jax.vmap
+    def losses(hyperparams: jax.Array) -> list[jax.Array]:
+        params = weights(hyperparams)
+        return [problem.valid_loss(params, hyperparams, split) for split in data]
+
+    return Curve(grid, *map(np.asarray, losses(jnp.asarray(grid, jnp.float32))))

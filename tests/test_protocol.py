@@ -1,0 +1,227 @@
+"""What every method promises to the driver, whatever it does inside."""
+
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from shohypernet import (
+    Problem,
+    global_response,
+    hypernets,
+    local_response,
+    losses,
+    penalties,
+    simultaneous,
+    supervised,
+)
+from shohypernet.hyperparameters import gaussian, local_gaussian, log
+from shohypernet.models import MLP
+
+INNER_STEPS, SAMPLES, ROUNDS = 2, 3, 3
+
+# Each method from a problem, its params and its two optimisers.
+METHODS = {
+    "global_response": lambda problem, params, **optimizers: global_response(
+        problem,
+        hypernets.mlp(params, (4,)),
+        sampler=gaussian(-3.0, 1.0),
+        hypernet_rounds=1,
+        samples=SAMPLES,
+        **optimizers,
+    ),
+    "local_response": lambda problem, params, **optimizers: local_response(
+        problem,
+        hypernets.linear(params),
+        sampler=local_gaussian(0.1),
+        samples=SAMPLES,
+        **optimizers,
+    ),
+    "simultaneous": lambda problem, params, **optimizers: simultaneous(
+        problem, hypernets.factorised(params, 2), **optimizers
+    ),
+}
+
+# What each method's docstring says of its rounds.
+GRADIENT_EVALUATIONS = {
+    "global_response": [SAMPLES * INNER_STEPS, 1, 1],
+    "local_response": [SAMPLES * INNER_STEPS + 1] * ROUNDS,
+    "simultaneous": [INNER_STEPS + 1] * ROUNDS,
+}
+
+
+@pytest.fixture(scope="module", params=METHODS)
+def name(request):
+    return request.param
+
+
+class Watched(NamedTuple):
+    """A problem that tells when it is used."""
+
+    problem: Problem
+    traces: list  # grows whenever Python runs the training loss
+    backward_passes: list  # grows whenever a gradient reaches the weights, once a vmapped λ
+
+
+@pytest.fixture(scope="module")
+def watched():
+    """A two-layer Flax network with log decays in a nested tree, of a vector and a scalar."""
+
+    def penalty(params, values):
+        return penalties.weight_decay(params, values["decay"]["layers"])
+
+    model = MLP(outputs=2, hidden=(3,), init_scale=0.5)
+    inputs, space = jnp.zeros((1, 4)), {"decay": log()}
+    problem = supervised(model, inputs, losses.mean_squared_error, penalty, space=space)
+    traces, backward_passes = [], []
+
+    @jax.custom_vjp
+    def watch(params):
+        return params
+
+    def backward(_, cotangent):
+        jax.debug.callback(lambda _: backward_passes.append(None), cotangent)
+        return (cotangent,)
+
+    watch.defvjp(lambda params: (params, None), backward)
+
+    def train_loss(params, *rest):
+        traces.append(None)
+        return problem.train_loss(watch(params), *rest)
+
+    def valid_loss(params, *rest):
+        return problem.valid_loss(watch(params), *rest)
+
+    return Watched(Problem(problem.init, train_loss, valid_loss), traces, backward_passes)
+
+
+@pytest.fixture(scope="module")
+def method(name, watched):
+    """Built once for all tests, so that its step compiles once."""
+    return build(name, watched.problem, optax.adam(1e-2))
+
+
+def build(name, problem, optimizer):
+    params = jax.eval_shape(problem.init, jax.random.key(0))
+    return METHODS[name](problem, params, hypernet_optimizer=optimizer, hyper_optimizer=optimizer)
+
+
+@pytest.fixture
+def hyperparams():
+    return {"decay": {"layers": {"Dense_0": jnp.full(3, -4.0), "Dense_1": jnp.array(-3.0)}}}
+
+
+@pytest.fixture
+def state(method, hyperparams, key):
+    return jax.jit(method.init)(key, hyperparams)
+
+
+@pytest.fixture
+def batches():
+    rng = np.random.default_rng(0)
+
+    def examples(*shape):
+        inputs, targets = rng.normal(size=(*shape, 4)), rng.normal(size=(*shape, 2))
+        return inputs.astype(np.float32), targets.astype(np.float32)
+
+    return examples(INNER_STEPS, 6), examples(5)
+
+
+def run(step, state, key, batches):
+    """A few rounds: the last state and the stacked Infos."""
+    infos = []
+    for step_key in jax.random.split(key, ROUNDS):
+        state, info = step(step_key, state, *batches)
+        infos.append(info)
+    return state, jax.tree.map(lambda *leaves: np.stack(leaves), *infos)
+
+
+def test_state_keeps_its_form_and_starts_at_the_given_hyperparameters(
+    method, state, hyperparams, batches, key
+):
+    chex.assert_trees_all_equal(state.hyperparams, hyperparams)
+    later, _ = run(jax.jit(method.step), state, key, batches)
+    chex.assert_trees_all_equal_shapes_and_dtypes(state, later)
+
+
+def test_weights_have_the_form_of_the_model_s(method, state, watched, key):
+    params = jax.eval_shape(watched.problem.init, key)
+    chex.assert_trees_all_equal_shapes_and_dtypes(method.weights(state), params)
+
+
+def test_info_is_finite_scalars(method, state, batches, key):
+    _, info = jax.jit(method.step)(key, state, *batches)
+    chex.assert_shape(list(info), ())
+    chex.assert_tree_all_finite(info)
+    assert info.gradient_evaluations.dtype == jnp.int32
+
+
+def test_rounds_move_every_hyperparameter_and_weight(method, state, batches, key):
+    after, infos = run(jax.jit(method.step), state, key, batches)
+    moved = jax.tree.map(
+        lambda old, new: bool(jnp.all(old != new)),
+        (state.hyperparams, method.weights(state)),
+        (after.hyperparams, method.weights(after)),
+    )
+    assert all(jax.tree.leaves(moved)), moved
+    assert infos.hypergradient_norm[-1] > 0
+
+
+def test_zero_learning_rates_change_nothing(name, watched, hyperparams, batches, key):
+    still = build(name, watched.problem, optax.sgd(0.0))
+    before = jax.jit(still.init)(key, hyperparams)
+    after, _ = run(jax.jit(still.step), before, key, batches)
+    chex.assert_trees_all_equal(after.hyperparams, hyperparams)
+    chex.assert_trees_all_equal(still.weights(after), still.weights(before))
+
+
+def test_jit_equals_no_jit(method, state, batches, key):
+    # Fusion changes the order of float32 sums.
+    chex.assert_trees_all_close(
+        jax.jit(method.step)(key, state, *batches),
+        method.step(key, state, *batches),
+        rtol=1e-5,
+        atol=1e-6,
+    )
+
+
+def test_one_trace_serves_every_round(method, state, watched, batches, key):
+    step = jax.jit(method.step)
+    state, _ = step(key, state, *batches)
+    first = len(watched.traces)
+    assert first > 0
+    run(step, state, key, batches)
+    assert len(watched.traces) == first
+
+
+def test_a_vmapped_seed_equals_the_same_seed_alone(method, hyperparams, batches, key):
+    keys = jax.random.split(key, 3)
+    states = jax.jit(jax.vmap(method.init, (0, None)))(keys, hyperparams)
+    together = jax.jit(jax.vmap(method.step, (0, 0, None, None)))
+    mapped = together(keys, together(keys, states, *batches)[0], *batches)
+
+    step = jax.jit(method.step)
+    for seed, key in enumerate(keys):
+        state, _ = step(key, jax.jit(method.init)(key, hyperparams), *batches)
+        # A batched product sums in another order.
+        chex.assert_trees_all_close(
+            jax.tree.map(lambda leaf, seed=seed: leaf[seed], mapped),
+            step(key, state, *batches),
+            rtol=1e-5,
+            atol=1e-6,
+        )
+
+
+def test_gradient_evaluations_are_those_documented_and_those_taken(
+    name, method, state, watched, batches, key
+):
+    jax.effects_barrier()
+    watched.backward_passes.clear()
+    _, infos = run(jax.jit(method.step), state, key, batches)
+    jax.effects_barrier()
+    assert infos.gradient_evaluations.tolist() == GRADIENT_EVALUATIONS[name]
+    assert len(watched.backward_passes) == sum(GRADIENT_EVALUATIONS[name])
