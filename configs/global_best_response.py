@@ -1,9 +1,10 @@
-"""Figure 2: Algorithm 2 on one decay (Lorraine and Duvenaud, 2018, section 4.1).
+r"""Figure 2: Algorithm 2 on one decay (Lorraine and Duvenaud, 2018, section 4.1).
 
 Expect the hypernet's curve to run through the crosses from λ = 0 up, with its minimum within 0.3
 of theirs, and λ̂ to end there.
 
-    python -m experiments.global_best_response --config=configs/global_best_response.py --workdir=DIR
+    python -m experiments.global_best_response --config=configs/global_best_response.py \
+      --workdir=DIR
 
 takes about two minutes on 2 cores; `--config=configs/global_best_response.py:mnist` takes the
 paper's 10,000 validation images.
@@ -15,13 +16,15 @@ from configs import small_problem
 
 
 def get_config(data: str = "mnist_5k") -> ConfigDict:
-    """The authors' hypernet, p(λ) and step size; 30,000 updates of φ, ten a round."""
+    """The authors' hypernet and p(λ); 30,000 updates of φ, ten a round."""
     config = small_problem.get_config(data)
     config.update(
         {
             "seeds": (0,),
             "hypernet_hidden": (50,),
-            "hypernet_learning_rate": 1e-4,  # Adam
+            # Adam, falling to 0 on a cosine. The authors' constant 1e-4 ends 2.7 % from the crosses where
+            # the best weights become zero (mnist, λ = 3.5), and this 0.9 %.
+            "hypernet_learning_rate": 3e-4,
             "hyper_learning_rate": 1e-2,  # Adam
             "samples": 10,
             # p(λ) = clip(N(1, 3²), −100, 4)

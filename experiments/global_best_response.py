@@ -1,4 +1,4 @@
-"""Figure 2 of the paper: the best response learned for every λ at once (Algorithm 2).
+r"""Figure 2 of the paper: the best response learned for every λ at once (Algorithm 2).
 
 python -m experiments.global_best_response --config=configs/global_best_response.py --workdir=DIR
 """
@@ -30,7 +30,11 @@ def run(config: ConfigDict, workdir: pathlib.Path, *, resume: bool = False) -> d
     method = shn.global_response(
         problem,
         hypernet,
-        hypernet_optimizer=optax.adam(config.hypernet_learning_rate),
+        hypernet_optimizer=optax.adam(
+            optax.cosine_decay_schedule(
+                config.hypernet_learning_rate, config.hypernet_rounds * config.inner_steps
+            )
+        ),
         hyper_optimizer=optax.adam(config.hyper_learning_rate),
         sampler=shn.hyperparameters.clipped(broad, config.prior_low, config.prior_high),
         hypernet_rounds=config.hypernet_rounds,
