@@ -22,8 +22,8 @@ def get_config(data: str = "mnist_5k") -> ConfigDict:
         {
             "seeds": (0,),
             "hypernet_hidden": (50,),
-            # Adam, falling to 0 on a cosine. The authors' constant 1e-4 ends 2.7 % from the crosses where
-            # the best weights become zero (mnist, λ = 3.5), and this 0.9 %.
+            # Adam, falling to 0 on a cosine. The authors' constant 1e-4 ends 2.7 % from the crosses
+            # where the best weights become zero (mnist, λ = 3.5), and this 0.9 %.
             "hypernet_learning_rate": 3e-4,
             "hyper_learning_rate": 1e-2,  # Adam
             "samples": 10,

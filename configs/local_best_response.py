@@ -1,7 +1,7 @@
 """Figure 3: Algorithm 3 on one decay (Lorraine and Duvenaud, 2018, section 4.1).
 
 Expect λ̂ to rise from −3.5 and to end within 0.25 of the cross-validated optimum for every seed
-(about 2.5 on `mnist_5k`, 1.8 on `mnist`). Without sampling noise it overshoots and stays there.
+(about 2.5 on `mnist_5k`, 1.8 on `mnist`). With little sampling noise it ends too high.
 
     python -m experiments.local_best_response --config=configs/local_best_response.py --workdir=DIR
 
@@ -23,8 +23,9 @@ def get_config(data: str = "mnist_5k") -> ConfigDict:
             "steps": 5_000,
             "start": -3.5,
             "samples": 10,
-            "sampling_scale": 0.06,  # the paper's variance of 1e-5 is a scale of 0.003
-            "other_sampling_scales": (0.0, 0.003, 0.3),  # with the first seed only
+            # The paper's variance of 1e-5 is a scale of 0.003, at which λ̂ ends too high.
+            "sampling_scale": 0.3,
+            "other_sampling_scales": (0.0, 0.003, 0.06),  # with the first seed only
             "hypernet_learning_rate": 1e-4,  # SGD
             "hyper_learning_rate": 1e-2,  # Adam
         }

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 import optax
-from ml_collections import ConfigDict
 
 import shohypernet as shn
 from experiments import launch, report, small_problem
@@ -21,7 +20,7 @@ OPTIMUM_TOLERANCE = 0.3  # in log decay, between the two curves' minima
 LOSS_TOLERANCE = 0.02  # of the cross-validated loss, at every cross from λ = 0 up
 
 
-def run(config: ConfigDict, workdir: pathlib.Path, *, resume: bool = False) -> dict[str, Any]:
+def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str, Any]:
     """Trains one hypernet for all decays, draws its curve over the crosses, then moves λ̂."""
     problem, data = small_problem.build(config)
     weights = jax.eval_shape(problem.init, jax.random.key(0))

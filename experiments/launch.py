@@ -1,17 +1,31 @@
 """Starts an experiment from the command line: its config, its folder, its errors in plain words."""
 
+import contextlib
+import importlib.util
+import io
 import json
+import linecache
 import pathlib
+import signal
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
-from absl import app, flags
+from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from shohypernet.data import DataError
 from shohypernet.fit import NonFiniteLoss
 from shohypernet.interruption import Interrupted
+
+USAGE = """Usage: python -m experiments.NAME --config=configs/NAME.py --workdir=NEW_FOLDER
+       [--config.FIELD=VALUE ...] [--resume]
+  --config        the experiment's config; some take a variant: configs/NAME.py:VARIANT
+  --config.FIELD  another value for one of its fields; a wrong FIELD gets the list of them
+  --workdir       a new or empty folder for what the experiment writes
+  --resume        go on with the run that workdir holds"""
+OURS = ("__main__", "experiments", "shohypernet")
 
 
 class Run(Protocol):
@@ -22,74 +36,171 @@ class Run(Protocol):
     ) -> dict[str, Any]: ...
 
 
-def main(run: Run) -> None:
+def main(run: Run, arguments: Sequence[str] | None = None) -> None:
     """Runs an experiment with --config, --workdir and --resume.
 
-    The folder gets config.json before the run and results.json after it. A folder that has one is
-    refused unless --resume is given, and then it must have been started with the same config.
+    The folder gets config.json before the run and results.json after it. One that isn't empty is
+    refused unless --resume is given, and then it must have been started with the same config. A run
+    that ends before it has written anything leaves no folder.
     """
-    chosen = config_flags.DEFINE_config_file(
-        "config", help_string="The experiment's config, configs/NAME.py.", lock_config=True
+    # Not by absl.app, which turns on the logs of all libraries and so drowns the progress.
+    config, folder, resume = _parse(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
+    try:
+        with _claimed(folder, config, resume=resume):
+            results = run(config, folder, resume=resume)
+    except KeyboardInterrupt as stopped:
+        number = stopped.signal_number if isinstance(stopped, Interrupted) else signal.SIGINT
+        print(f"\n{str(stopped) or 'stopped'}", file=sys.stderr)
+        sys.exit(128 + number)
+    except (DataError, NonFiniteLoss, OSError) as error:
+        sys.exit(str(error))
+    except (AttributeError, ValueError) as error:
+        message = _plain(error)
+        if message is None:
+            raise
+        sys.exit(message)
+    (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    for claim in results["claims"]:
+        verdict = "holds" if claim["holds"] else "DOES NOT HOLD"
+        print(f"{claim['claim']}\n  {verdict}: {claim['measured']}")
+    print(f"Pictures, arrays and results.json are in {folder}.")
+
+
+def _parse(arguments: Sequence[str]) -> tuple[ConfigDict, pathlib.Path, bool]:
+    known = flags.FlagValues()
+    named = flags.DEFINE_string("config", None, "", flag_values=known)
+    workdir = flags.DEFINE_string("workdir", None, "", flag_values=known)
+    resume = flags.DEFINE_bool("resume", False, "", flag_values=known)
+    wants_help = flags.DEFINE_bool("help", False, "", short_name="h", flag_values=known)
+    try:
+        overrides = known(["", *arguments], known_only=True)
+    except flags.Error as error:
+        sys.exit(f"{error}\n{USAGE}")
+    if wants_help.value:
+        print(USAGE)
+        sys.exit(0)
+    if not (named.value and workdir.value):
+        sys.exit(f"--config and --workdir are both needed.\n{USAGE}")
+    config = _load(named.value)
+    fields = "The fields of this config, with their values:" + "".join(
+        f"\n  --config.{name}={value!r}  ({type(value).__name__})"
+        for name, value in config.to_dict().items()
     )
-    workdir = flags.DEFINE_string("workdir", None, "A new folder for what the experiment writes.")
-    resume = flags.DEFINE_bool("resume", False, "Go on with the run that workdir holds.")
-    flags.mark_flags_as_required(["config", "workdir"])
-
-    def start(arguments: Sequence[str]) -> None:
-        if len(arguments) > 1:
-            sys.exit(
-                f"Not understood: {' '.join(arguments[1:])}. Flags look like --config.steps=9."
-            )
-        folder = pathlib.Path(str(workdir.value))
-        try:
-            _claim(folder, chosen.value, resume=resume.value)
-            results = run(chosen.value, folder, resume=resume.value)
-        except Interrupted as stopped:
-            print(f"\n{stopped}", file=sys.stderr)
-            sys.exit(128 + stopped.signal_number)
-        except (DataError, NonFiniteLoss, OSError) as error:
-            sys.exit(f"{type(error).__name__}: {error}")
-        (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n")
-        for claim in results["claims"]:
-            verdict = "holds" if claim["holds"] else "DOES NOT HOLD"
-            print(f"{claim['claim']}\n  {verdict}: {claim['measured']}")
-        print(f"Pictures, arrays and results.json are in {folder}.")
-
-    app.run(start, flags_parser=lambda arguments: _parse(arguments, chosen))
-
-
-def _parse(arguments: Sequence[str], chosen: flags.FlagHolder[ConfigDict]) -> list[str]:
     try:
-        return flags.FLAGS(arguments)
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        message = str(error).strip("\"'")
-    # The override failed, but the file that it was for says what it could have been.
-    flags.FLAGS.unparse_flags()
-    named = [argument for argument in arguments[1:] if argument.startswith("--config=")]
+        _override(config, overrides)
+    except flags.Error as error:
+        sys.exit(f"{error}\n{fields}")
+    return config, pathlib.Path(workdir.value).expanduser(), bool(resume.value)
+
+
+def _load(named: str) -> ConfigDict:
+    """What get_config() returns in a file, or get_config("x") for a file named with :x."""
+    path, *variant = named.split(":", 1)
+    spec = importlib.util.spec_from_file_location("config", path)
+    if spec is None or spec.loader is None or not pathlib.Path(path).is_file():
+        sys.exit(f"--config={named}: there is no Python file {path!r}.")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        sys.exit(f"--config={named}: {path} has no get_config().")
     try:
-        flags.FLAGS([arguments[0], *named, "--workdir=unused"])
-        fields = "\n".join(
-            f"  --config.{name}={value!r}  ({type(value).__name__})"
-            for name, value in sorted(chosen.value.items())
-        )
-        sys.exit(f"Bad flag: {message}\nThe fields of this config, with their values:\n{fields}")
-    except (flags.Error, OSError):
-        sys.exit(
-            f"Bad flag: {message}\nUsage: python -m experiments.NAME --config=configs/NAME.py "
-            "--workdir=NEW_FOLDER [--config.FIELD=VALUE ...] [--resume]"
-        )
+        return module.get_config(*variant)
+    except (LookupError, TypeError, ValueError) as error:
+        sys.exit(f"--config={named}: {type(error).__name__}: {error}")
 
 
-def _claim(folder: pathlib.Path, config: ConfigDict, *, resume: bool) -> None:
+def _override(config: ConfigDict, arguments: list[str]) -> None:
+    """Puts --config.FIELD=VALUE into a config; absl's Error says what was wrong."""
+    defaults: dict[str, Any] = config.to_dict()
+    values = flags.FlagValues()
+    try:
+        config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=arguments)
+        _, *stray = values(arguments)
+    except (AttributeError, LookupError, ValueError) as error:
+        raise flags.Error(f"no such field: {_innermost(error)}") from error
+    if stray:
+        raise flags.Error(f"not understood: {' '.join(stray)}")
+    for name, default in defaults.items():
+        # Of a tuple ml_collections checks no more than that it is one.
+        if isinstance(default, tuple) and not _is_like(config[name], default):
+            raise flags.Error(f"--config.{name} should be like {default}, got {config[name]}")
+
+
+def _is_like(values: Any, defaults: tuple[Any, ...]) -> bool:
+    kinds = {type(default) for default in defaults}
+    kinds |= {int} if float in kinds else set()
+    return not kinds or all(type(value) in kinds for value in values)
+
+
+@contextlib.contextmanager
+def _claimed(folder: pathlib.Path, config: ConfigDict, *, resume: bool) -> Iterator[None]:
+    """Starts a folder, or opens it again to resume; takes back one to which nothing was added."""
     described = folder / "config.json"
     text = json.dumps(config.to_dict(), indent=2) + "\n"
-    if not described.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        described.write_text(text)
-    elif not resume:
+    if resume:
+        _require_same(described, json.loads(text))
+        yield
+        return
+    if folder.exists() and any(folder.iterdir()):
         raise FileExistsError(
-            f"{folder} already holds an experiment. Choose a new --workdir, or give --resume to go "
-            "on with it; nothing was changed."
+            f"{folder} isn't empty, and wasn't changed. Choose a new --workdir, or give --resume "
+            "if it holds this experiment."
         )
-    elif described.read_text() != text:
-        raise FileExistsError(f"{folder} was started with another config, see {described}.")
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    with described.open("x") as file:
+        file.write(text)
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            if list(folder.iterdir()) == [described]:
+                described.unlink()
+                for path in made:
+                    path.rmdir()
+        raise
+
+
+def _require_same(described: pathlib.Path, here: dict[str, Any]) -> None:
+    if not described.exists():
+        raise FileNotFoundError(
+            f"{described.parent} holds no experiment to resume (no config.json); start one without "
+            "--resume."
+        )
+    try:
+        there = json.loads(described.read_text())
+    except ValueError as error:
+        raise ValueError(f"{described} is damaged: {error}") from error
+    changed = [
+        f"\n  {name}: was {there.get(name, 'absent')!r}, is {here.get(name, 'absent')!r}"
+        for name in sorted(there.keys() | here.keys())
+        if name not in there or name not in here or there[name] != here[name]
+    ]
+    if changed:
+        raise ValueError(
+            f"{described.parent} was started with another config, and wasn't changed. What differs:"
+            + "".join(changed)
+        )
+
+
+def _plain(error: Exception) -> str | None:
+    """What to tell the user of an error that was raised for that; None for one that wasn't.
+
+    A ValueError from a `raise` in this repository speaks of the config. Any other, from JAX say, is
+    a bug, whose traceback is wanted.
+    """
+    *_, (frame, number) = traceback.walk_tb(error.__traceback__)
+    package = frame.f_globals.get("__name__", "").partition(".")[0]
+    if isinstance(error, AttributeError):
+        lacking = f"the config has no field {_innermost(error)}, which this experiment reads."
+        return lacking if package == "ml_collections" else None
+    line = linecache.getline(frame.f_code.co_filename, number).strip()
+    return str(error) if package in OURS and line.startswith("raise ") else None
+
+
+def _innermost(error: Exception) -> str:
+    """The message of an error; ml_collections wraps one error in another without `from`."""
+    inner = error.args[0] if error.args else ""
+    return _innermost(inner) if isinstance(inner, Exception) else str(inner)

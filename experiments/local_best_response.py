@@ -12,7 +12,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import optax
 from matplotlib.axes import Axes
-from ml_collections import ConfigDict
 
 import shohypernet as shn
 from experiments import launch, report, small_problem
@@ -22,7 +21,7 @@ TOLERANCE = 0.25  # in log decay, between λ̂ and the cross-validated optimum
 FAR = 1.5  # in log decay, where a linear best response should have gone wrong
 
 
-def run(config: ConfigDict, workdir: pathlib.Path, *, resume: bool = False) -> dict[str, Any]:
+def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str, Any]:
     """Tunes the decay at every sampling scale, and draws what was learned at the first."""
     problem, data = small_problem.build(config)
     weights = jax.eval_shape(problem.init, jax.random.key(0))

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from matplotlib.axes import Axes
-from ml_collections import ConfigDict
 
 import shohypernet as shn
 from experiments import report
@@ -35,7 +34,7 @@ class Curve(NamedTuple):
         return float(self.hyperparams[np.argmin(self.valid_loss)])
 
 
-def build(config: ConfigDict) -> tuple[Problem, Data]:
+def build(config: Any) -> tuple[Problem, Data]:
     """The problem and its data, as a config says."""
     data = load(
         config.data,
@@ -54,8 +53,8 @@ def build(config: ConfigDict) -> tuple[Problem, Data]:
     return problem, data
 
 
-def cross_validate(problem: Problem, data: Data, config: ConfigDict) -> Curve:
-    """Algorithm 1 on a grid: a model trained to convergence for each λ, all in one compiled call."""
+def cross_validate(problem: Problem, data: Data, config: Any) -> Curve:
+    """Algorithm 1 on a grid: a model trained to convergence for each λ, in one compiled call."""
     schedule = optax.cosine_decay_schedule(config.cross_learning_rate, config.cross_steps)
 
     def weights(hyperparams: jax.Array) -> Any:
@@ -73,7 +72,7 @@ def cross_validate(problem: Problem, data: Data, config: ConfigDict) -> Curve:
 
 
 def hypernet_curve(
-    problem: Problem, hypernet: Hypernet, hypernet_params: Any, data: Data, config: ConfigDict
+    problem: Problem, hypernet: Hypernet, hypernet_params: Any, data: Data, config: Any
 ) -> Curve:
     """The losses of the weights that a trained hypernet makes, on a fine grid."""
     return _losses(

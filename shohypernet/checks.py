@@ -1,43 +1,64 @@
-"""What `fit` was given: refused in plain words before anything is compiled or written."""
+"""What `fit` is asked for, refused in plain words before anything is compiled or written."""
 
 import numbers
 import zlib
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from shohypernet.data import Data
+from shohypernet.data import Data, minibatch
 from shohypernet.hyperoptimizer import HyperOptimizer
 from shohypernet.problem import Problem
 
+DEFAULT_EVALUATIONS = 100
 LAST_SEED = 2**32 - 1  # of a larger one JAX takes 32 bits, and so another seed's numbers
 
 
-def whole(name: str, size: Any) -> int:
-    """A size, once it is known to be a whole number of 1 or more."""
-    if not isinstance(size, numbers.Integral) or int(size) < 1:
-        raise ValueError(f"fit() needs {name} to be a whole number >= 1, got {size!r}.")
-    return int(size)
+class Plan(NamedTuple):
+    """What `fit` does and how often; see its arguments."""
+
+    seeds: list[int]
+    steps: int
+    inner_steps: int
+    train_batch_size: int | None
+    valid_batch_size: int | None
+    eval_every: int
+    checkpoint_every: int
 
 
-def whole_or_none(name: str, size: Any) -> int | None:
-    """Likewise for a size that may be left open."""
-    return None if size is None else whole(name, size)
+def plan(
+    *,
+    seeds: Iterable[int],
+    steps: int,
+    inner_steps: int,
+    train_batch_size: int | None,
+    valid_batch_size: int | None,
+    eval_every: int | None,
+    checkpoint_every: int,
+) -> Plan:
+    """A plan that can be carried out.
 
-
-def distinct(seeds: Iterable[int]) -> list[int]:
-    """The seeds, once each is known to give numbers of its own."""
-    seeds = list(seeds)
-    apart = all(isinstance(seed, numbers.Integral) and 0 <= seed <= LAST_SEED for seed in seeds)
-    if not seeds or not apart or len(set(seeds)) < len(seeds):
-        raise ValueError(
-            "fit() needs one seed or more, each once and a whole number from 0 to "
-            f"{LAST_SEED}, got {seeds}."
-        )
-    return [int(seed) for seed in seeds]
+    Raises:
+      ValueError: for a size that isn't a whole number of 1 or more, an `eval_every` that doesn't
+        divide `steps`, or seeds that don't each give numbers of their own.
+    """
+    steps = _whole("steps", steps)
+    every = _default_eval_every(steps) if eval_every is None else _whole("eval_every", eval_every)
+    if steps % every:
+        more = steps - steps % every + every
+        raise ValueError(f"eval_every={every} must divide {steps=}; {more} steps would do.")
+    return Plan(
+        seeds=_distinct(seeds),
+        steps=steps,
+        inner_steps=_whole("inner_steps", inner_steps),
+        train_batch_size=_whole_or_none("train_batch_size", train_batch_size),
+        valid_batch_size=_whole_or_none("valid_batch_size", valid_batch_size),
+        eval_every=every,
+        checkpoint_every=_whole("checkpoint_every", checkpoint_every),
+    )
 
 
 def splits(data: Any) -> Data:
@@ -63,32 +84,42 @@ def movable(hyperparams: Any) -> Any:
     for path, leaf in named:
         if not _is_floating(leaf):
             raise ValueError(
-                f"hyperparameter {jax.tree_util.keystr(path)} starts as {jnp.result_type(leaf)}, "
-                "which a gradient can't move; start from floats."
+                f"hyperparameter {jax.tree_util.keystr(path) or 'λ̂'} starts as "
+                f"{jnp.result_type(leaf)}, which a gradient can't move; start from floats."
             )
     return jax.tree.map(jnp.asarray, hyperparams)
 
 
 def require_consistent(
-    problem: Problem, method: HyperOptimizer, state: Any, train_batch: Any, valid_batch: Any
+    problem: Problem, method: HyperOptimizer, states: Any, data: Data, plan: Plan
 ) -> None:
-    """Refuses a method made for other weights than the problem's, and losses with no gradient."""
-    key = jax.random.key(0)
-    params = method.weights(state)
-    made, needed = _shapes(params), _shapes(jax.eval_shape(problem.init, key))
-    if made != needed:
-        raise ValueError(
-            "the method's weights are not like those of problem.init; was its hypernet made for "
-            f"another model?\n  the method's: {made}\n  the problem's: {needed}"
-        )
-    losses = {
-        "train_loss": problem.train_loss(params, state.hyperparams, train_batch, key),
-        "valid_loss": problem.valid_loss(params, state.hyperparams, valid_batch),
-    }
-    for name, loss in losses.items():
-        if jax.tree.map(jnp.shape, loss) != () or not _is_floating(loss):
-            came = jax.tree.map(lambda leaf: str(jax.typeof(leaf)), loss)
-            raise ValueError(f"problem.{name} must return a floating-point scalar, got {came}.")
+    """Refuses a method made for other weights than the problem's, and losses with no gradient.
+
+    Traces them, but compiles nothing; `states` are those of all seeds, or their shapes.
+    """
+
+    def check(state: Any) -> None:
+        key = jax.random.key(0)
+        params = method.weights(state)
+        made = _by_path(jnp.shape, params)
+        needed = _by_path(jnp.shape, jax.eval_shape(problem.init, key))
+        if made != needed:
+            raise ValueError(
+                "the method's weights are not like those of problem.init; was its hypernet made "
+                f"for another model?\n  the method's: {made}\n  the problem's: {needed}"
+            )
+        train_batch = minibatch(key, data.train, plan.train_batch_size)
+        valid_batch = minibatch(key, data.valid, plan.valid_batch_size)
+        losses = {
+            "train_loss": problem.train_loss(params, state.hyperparams, train_batch, key),
+            "valid_loss": problem.valid_loss(params, state.hyperparams, valid_batch),
+        }
+        for name, loss in losses.items():
+            if jax.tree.map(jnp.shape, loss) != () or not _is_floating(loss):
+                came = jax.tree.map(lambda leaf: str(jax.typeof(leaf)), loss)
+                raise ValueError(f"problem.{name} must return a floating-point scalar, got {came}.")
+
+    jax.eval_shape(jax.vmap(check), states)
 
 
 def describe(tree: Any, *, contents: bool = False) -> dict[str, str]:
@@ -100,13 +131,41 @@ def describe(tree: Any, *, contents: bool = False) -> dict[str, str]:
             return text
         return f"{text} crc32 {zlib.crc32(np.asarray(jnp.asarray(leaf)).tobytes()):08x}"
 
-    named = jax.tree.leaves_with_path(tree)
-    return {keystr(path): described(leaf) for path, leaf in named}
+    return _by_path(described, tree)
 
 
-def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-    return {keystr(path): jnp.shape(leaf) for path, leaf in jax.tree.leaves_with_path(tree)}
+def _by_path(function: Callable[[Any], Any], tree: Any) -> dict[str, Any]:
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): function(leaf)
+        for path, leaf in jax.tree.leaves_with_path(tree)
+    }
 
 
 def _is_floating(leaf: Any) -> bool:
     return jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
+
+
+def _whole(name: str, size: Any) -> int:
+    if not isinstance(size, numbers.Integral) or int(size) < 1:
+        raise ValueError(f"fit() needs {name} to be a whole number >= 1, got {size!r}.")
+    return int(size)
+
+
+def _whole_or_none(name: str, size: Any) -> int | None:
+    return None if size is None else _whole(name, size)
+
+
+def _default_eval_every(steps: int) -> int:
+    fewest = -(-steps // DEFAULT_EVALUATIONS)
+    return next(n for n in range(fewest, steps + 1) if steps % n == 0)
+
+
+def _distinct(seeds: Iterable[int]) -> list[int]:
+    seeds = list(seeds)
+    apart = all(isinstance(seed, numbers.Integral) and 0 <= seed <= LAST_SEED for seed in seeds)
+    if not seeds or not apart or len(set(seeds)) < len(seeds):
+        raise ValueError(
+            "fit() needs one seed or more, each once and a whole number from 0 to "
+            f"{LAST_SEED}, got {seeds}."
+        )
+    return [int(seed) for seed in seeds]

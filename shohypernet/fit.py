@@ -8,12 +8,9 @@ and resumed goes through the same numbers as one that never was.
 """
 
 import contextlib
-import numbers
-import operator
 import os
 import time
-import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -21,43 +18,19 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
+from shohypernet import checks
+from shohypernet import history as histories
+from shohypernet.checks import Plan
 from shohypernet.data import Data, minibatch
+from shohypernet.history import History, Losses
 from shohypernet.hyperoptimizer import HyperOptimizer, Info
 from shohypernet.interruption import Interrupted, Interruption
 from shohypernet.problem import Problem
 from shohypernet.run_directory import RunDirectory, read_identity
 
-DEFAULT_EVALUATIONS = 100
-IDENTITY = ("seeds", "inner_steps", "train_batch_size", "valid_batch_size", "eval_every")
-LAST_SEED = 2**32 - 1  # without 64-bit integers JAX takes a larger seed for one of these
-
 
 class NonFiniteLoss(FloatingPointError):
     """A loss or λ̂ became NaN or infinite; the message says at which step and what to try."""
-
-
-class History(NamedTuple):
-    """What happened, at E evaluations (the first before any step) of S seeds.
-
-    Attributes:
-      step: steps done, shape (E,).
-      seconds: time spent in compiled steps and evaluations, shape (E,).
-      gradient_evaluations: their running count, shape (E, S).
-      hypergradient_norm: its mean since the last evaluation (0 at the start), shape (E, S).
-      train_loss: the problem's `valid_loss` on all training examples, at w(λ̂), shape (E, S).
-      valid_loss: likewise on the validation examples, shape (E, S).
-      test_loss: likewise on the test examples, shape (E, S). Nothing is chosen by it.
-      hyperparams: λ̂, unconstrained, a tree with leaves (E, S, ...).
-    """
-
-    step: np.ndarray
-    seconds: np.ndarray
-    gradient_evaluations: np.ndarray
-    hypergradient_norm: np.ndarray
-    train_loss: np.ndarray
-    valid_loss: np.ndarray
-    test_loss: np.ndarray
-    hyperparams: Any
 
 
 class Result(NamedTuple):
@@ -78,23 +51,11 @@ class Result(NamedTuple):
     compile_seconds: float
 
 
-class _Plan(NamedTuple):
-    """What was asked of `fit`, once it is known to make sense."""
-
-    seeds: Sequence[int]
-    steps: int
-    inner_steps: int
-    train_batch_size: int | None
-    valid_batch_size: int | None
-    eval_every: int
-    checkpoint_every: int
-    progress: bool | None
-
-
 class _Programs(NamedTuple):
-    """What is compiled, each for all seeds: keys, states and losses lead with the seed axis.
+    """What is compiled, for all seeds at once: keys, states and losses lead with the seed axis.
 
     Attributes:
+      like: shapes and dtypes of a state.
       start: `start(keys) -> state`.
       evaluate: `evaluate(state, data) -> losses`.
       chunk: `chunk(state, keys, data, first_step) -> (state, infos, losses)`: eval_every steps,
@@ -102,18 +63,11 @@ class _Programs(NamedTuple):
       weights: `weights(state) -> params`.
     """
 
+    like: Any
     start: Any
     evaluate: Any
     chunk: Any
     weights: Any
-
-
-class _Losses(NamedTuple):
-    """The problem's `valid_loss` on all of each split."""
-
-    train: Any
-    valid: Any
-    test: Any
 
 
 def fit(
@@ -168,84 +122,74 @@ def fit(
       NonFiniteLoss: if a loss or λ̂ became NaN or infinite.
       Interrupted: on Ctrl-C or SIGTERM with a workdir, after saving.
     """
-    _require_whole(steps=steps, inner_steps=inner_steps, checkpoint_every=checkpoint_every)
-    optional = {
-        "train_batch_size": train_batch_size,
-        "valid_batch_size": valid_batch_size,
-        "eval_every": eval_every,
-    }
-    _require_whole(**{name: size for name, size in optional.items() if size is not None})
     if resume and workdir is None:
         raise ValueError("fit() can resume only a run that has a workdir.")
-    if eval_every is None:
-        there = read_identity(workdir) if resume and workdir is not None else {}
-        eval_every = there.get("eval_every") or _default_eval_every(steps)
-    if steps % eval_every:
-        more = steps - steps % eval_every + eval_every
-        raise ValueError(f"{eval_every=} must divide {steps=}; {more} steps would do.")
-    seeds = [operator.index(seed) for seed in seeds]
-    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0 or max(seeds) > LAST_SEED:
-        raise ValueError(
-            f"fit() needs one seed or more, each once and from 0 to {LAST_SEED}, got {seeds}."
-        )
-    data = _on_device(data)
-
-    batching = inner_steps, train_batch_size, valid_batch_size
-    plan = _Plan(seeds, steps, *batching, eval_every, checkpoint_every, progress)
-    programs = _programs(problem, method, hyperparams, plan)
-    state = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype),
-        jax.eval_shape(programs.start, _keys(seeds)),
+    if eval_every is None and resume and workdir is not None:
+        eval_every = read_identity(workdir).get("eval_every")
+    plan = checks.plan(
+        seeds=seeds,
+        steps=steps,
+        inner_steps=inner_steps,
+        train_batch_size=train_batch_size,
+        valid_batch_size=valid_batch_size,
+        eval_every=eval_every,
+        checkpoint_every=checkpoint_every,
     )
-    _require_consistent(problem, method, state, data, plan)
+    data = checks.splits(data)
+    if not callable(hyperparams):
+        hyperparams = checks.movable(hyperparams)
+
+    programs = _programs(problem, method, hyperparams, plan)
+    checks.require_consistent(problem, method, programs.like, data, plan)
     if workdir is None:
-        return _run(programs, plan, data, state, None)
+        return _run(programs, plan, data, None, progress)
     identity = {
-        **{name: getattr(plan, name) for name in IDENTITY},
-        "data": _described(data, contents=True),
-        "hyperparams": None if callable(hyperparams) else _described(hyperparams, contents=True),
-        "state": _described(state),
+        **plan._asdict(),
+        "data": checks.describe(data, contents=True),
+        "hyperparams": (
+            "a function" if callable(hyperparams) else checks.describe(hyperparams, contents=True)
+        ),
+        "state": checks.describe(programs.like),
         "config": dict(config or {}),
     }
+    del identity["steps"], identity["checkpoint_every"]  # which a resumed run may change
     with contextlib.closing(RunDirectory(workdir, identity, resume=resume)) as directory:
-        if (directory.latest_step or 0) > steps:
-            raise ValueError(
-                f"{directory.path} has done {directory.latest_step} steps, more than {steps=}."
-            )
-        return _run(programs, plan, data, state, directory)
+        done = directory.latest_step or 0
+        if done > steps:
+            raise ValueError(f"{directory.path} has done {done} steps, more than {steps=}.")
+        return _run(programs, plan, data, directory, progress)
 
 
 def _run(
-    programs: _Programs, plan: _Plan, data: Data, like: Any, directory: RunDirectory | None
+    programs: _Programs,
+    plan: Plan,
+    data: Data,
+    directory: RunDirectory | None,
+    progress: bool | None,
 ) -> Result:
-    """Runs, from the start or the directory's newest checkpoint; `like` is the state's shapes."""
+    """The run itself, from its start or from the directory's newest checkpoint."""
     steps, eval_every, keys = plan.steps, plan.eval_every, _keys(plan.seeds)
     done = (directory.latest_step or 0) if directory else 0
     started = time.perf_counter()
     if directory and done:
-        losses = _empty(jax.eval_shape(programs.evaluate, like, data))
-        blank = _first_record(losses, _empty(like.hyperparams))
-        history = _stack([blank] * (done // eval_every + 1))
-        state, history = directory.restore((_empty(like), history))
-        state, records = jax.tree.map(jnp.asarray, state), _unstack(history)
+        losses = jax.eval_shape(programs.evaluate, programs.like, data)
+        blank = histories.blank(losses, programs.like.hyperparams, done // eval_every + 1)
+        state, history = directory.restore((programs.like, blank))
+        state, records = jax.tree.map(jnp.asarray, state), histories.unstack(history)
     else:
         state = programs.start(keys)
         losses = jax.device_get(programs.evaluate(state, data))
-        records = [_first_record(losses, state.hyperparams)]
-        _require_finite(_finite(records[0])[:, None], 0, plan.seeds, directory)
+        records = [histories.first(losses, state.hyperparams)]
+        _require_finite(histories.finite(records[0])[:, None], 0, plan.seeds, directory)
     chunk = programs.chunk
     if done < steps:
-        chunk = chunk.lower(like, keys, data, jnp.int32(0)).compile()
+        chunk = chunk.lower(programs.like, keys, data, jnp.int32(0)).compile()
     compile_seconds = time.perf_counter() - started
 
     if directory:
-        directory.begin(map(_summary, records))
-    bar = tqdm(
-        total=steps,
-        initial=done,
-        unit=" steps",
-        disable=None if plan.progress is None else not plan.progress,
-    )
+        directory.begin(map(histories.summary, records))
+    quiet = None if progress is None else not progress
+    bar = tqdm(total=steps, initial=done, unit=" steps", disable=quiet)
     stopping = None
     with bar, Interruption(listening=directory is not None) as interruption:
         while done < steps and not stopping:
@@ -254,22 +198,21 @@ def _run(
             infos, losses = jax.device_get((infos, losses))
             seconds = time.perf_counter() - began
             done += eval_every
-            records.append(_record(records[-1], done, seconds, infos, losses, state.hyperparams))
-            finite = np.isfinite(infos.train_loss) & np.isfinite(infos.valid_loss)
-            finite[:, -1] &= _finite(records[-1])
-            _require_finite(finite, done, plan.seeds, directory)
-            bar.update(eval_every)
-            bar.set_postfix(
-                train=f"{np.mean(losses.train):.4g}",
-                valid=f"{np.mean(losses.valid):.4g}",
-                refresh=False,
+            records.append(
+                histories.after(records[-1], eval_every, seconds, infos, losses, state.hyperparams)
             )
+            finite = np.isfinite(infos.train_loss) & np.isfinite(infos.valid_loss)
+            finite[:, -1] &= histories.finite(records[-1])
+            _require_finite(finite, done, plan.seeds, directory)
+            train, valid = np.mean(losses.train), np.mean(losses.valid)
+            bar.set_postfix(train=f"{train:.4g}", valid=f"{valid:.4g}", refresh=False)
+            bar.update(eval_every)
             if directory:
-                # Read once: a signal from here on is for the next chunk, or for after the last.
+                # Read once: a signal that comes later is for the next chunk, or the end.
                 stopping = interruption.signal_number
-                directory.log(_summary(records[-1]))
+                directory.log(histories.summary(records[-1]))
                 if stopping or done == steps or done // eval_every % plan.checkpoint_every == 0:
-                    directory.save(done, (state, _stack(records)))
+                    directory.save(done, (state, histories.stack(records)))
     if directory and interruption.signal_number:
         raise Interrupted(
             f"stopped at step {done} of {steps} and saved in {directory.path}; "
@@ -280,40 +223,33 @@ def _run(
         hyperparams=state.hyperparams,
         params=programs.weights(state),
         state=state,
-        history=_stack(records),
+        history=histories.stack(records),
         compile_seconds=compile_seconds,
     )
 
 
-def _programs(problem: Problem, method: HyperOptimizer, hyperparams: Any, plan: _Plan) -> _Programs:
+def _programs(problem: Problem, method: HyperOptimizer, hyperparams: Any, plan: Plan) -> _Programs:
     # A seed's first key starts it, and its second drives the steps.
 
     def start(key: jax.Array) -> Any:
         key_first, key_method = jax.random.split(jax.random.split(key)[0])
-        first = hyperparams(key_first) if callable(hyperparams) else hyperparams
-        for path, leaf in jax.tree.leaves_with_path(first):
-            if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
-                raise ValueError(
-                    f"hyperparameter {jax.tree_util.keystr(path)} starts as "
-                    f"{jnp.result_type(leaf)}, which a gradient can't move; start from floats."
-                )
-        if not jax.tree.leaves(first):
-            raise ValueError(f"fit() needs hyperparameters to start from, got {first}.")
-        return method.init(key_method, jax.tree.map(jnp.asarray, first))
+        first = checks.movable(hyperparams(key_first)) if callable(hyperparams) else hyperparams
+        return method.init(key_method, first)
 
-    def evaluate(state: Any, data: Data) -> _Losses:
+    def evaluate(state: Any, data: Data) -> Losses:
         params = method.weights(state)
-        return _Losses(*(problem.valid_loss(params, state.hyperparams, split) for split in data))
+        return Losses(*(problem.valid_loss(params, state.hyperparams, split) for split in data))
 
     def chunk(state: Any, key: jax.Array, data: Data, first_step: jax.Array) -> Any:
-        key = jax.random.split(key)[1]
-        # Outside the loop, for XLA makes as many copies as there are inner steps.
+        key_steps = jax.random.split(key)[1]
+        # Before the loop, for XLA makes a copy for each inner step.
         everything = jax.tree.map(
             lambda leaf: jnp.broadcast_to(leaf, (plan.inner_steps, *leaf.shape)), data.train
         )
 
         def step(state: Any, number: jax.Array) -> tuple[Any, Info]:
-            key_train, key_valid, key_step = jax.random.split(jax.random.fold_in(key, number), 3)
+            key = jax.random.fold_in(key_steps, number)
+            key_train, key_valid, key_step = jax.random.split(key, 3)
             train_batches = everything
             if plan.train_batch_size is not None:
                 size = plan.inner_steps, plan.train_batch_size
@@ -324,7 +260,10 @@ def _programs(problem: Problem, method: HyperOptimizer, hyperparams: Any, plan: 
         state, infos = jax.lax.scan(step, state, first_step + jnp.arange(plan.eval_every))
         return state, infos, evaluate(state, data)
 
+    started = jax.eval_shape(jax.vmap(start), _keys(plan.seeds))
     return _Programs(
+        # Without the weak types that it may start with, for a restored state has none.
+        like=jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), started),
         start=jax.jit(jax.vmap(start)),
         evaluate=jax.jit(jax.vmap(evaluate, in_axes=(0, None))),
         chunk=jax.jit(jax.vmap(chunk, in_axes=(0, 0, None, None)), donate_argnums=0),
@@ -336,150 +275,10 @@ def _keys(seeds: Sequence[int]) -> jax.Array:
     return jnp.stack([jax.random.key(seed) for seed in seeds])
 
 
-def _default_eval_every(steps: int) -> int:
-    fewest = -(-steps // DEFAULT_EVALUATIONS)
-    return next(n for n in range(fewest, steps + 1) if steps % n == 0)
-
-
-def _first_record(losses: _Losses, hyperparams: Any) -> History:
-    zeros = np.zeros(losses.train.shape)
-    return History(
-        step=np.int64(0),
-        seconds=np.float64(0),
-        gradient_evaluations=zeros.astype(np.int64),
-        hypergradient_norm=zeros,
-        train_loss=losses.train,
-        valid_loss=losses.valid,
-        test_loss=losses.test,
-        hyperparams=_copied(hyperparams),
-    )
-
-
-def _record(
-    last: History, step: int, seconds: float, infos: Info, losses: _Losses, hyperparams: Any
-) -> History:
-    return History(
-        step=np.int64(step),
-        seconds=last.seconds + seconds,
-        gradient_evaluations=last.gradient_evaluations + infos.gradient_evaluations.sum(1),
-        hypergradient_norm=np.mean(infos.hypergradient_norm, axis=1, dtype=np.float64),
-        train_loss=losses.train,
-        valid_loss=losses.valid,
-        test_loss=losses.test,
-        hyperparams=_copied(hyperparams),
-    )
-
-
-def _copied(hyperparams: Any) -> Any:
-    # The state's own buffers are donated to the next chunk.
-    return jax.tree.map(np.array, hyperparams)
-
-
-def _stack(records: Sequence[History]) -> History:
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *records)
-
-
-def _unstack(history: History) -> list[History]:
-    return [jax.tree.map(lambda leaf, i=i: leaf[i], history) for i in range(len(history.step))]
-
-
-def _summary(record: History) -> dict[str, Any]:
-    fields = record._asdict()
-    del fields["hyperparams"]
-    return {name: leaf.tolist() for name, leaf in fields.items()}
-
-
-def _empty(tree: Any) -> Any:
-    """Arrays of the shapes and dtypes of `jax.ShapeDtypeStruct`s, NumPy's where it has the dtype."""
-    return jax.tree.map(
-        lambda leaf: (
-            jnp.empty(leaf.shape, leaf.dtype)
-            if jnp.issubdtype(leaf.dtype, jax.dtypes.extended)
-            else np.empty(leaf.shape, leaf.dtype)
-        ),
-        tree,
-    )
-
-
-def _described(tree: Any, *, contents: bool = False) -> dict[str, str]:
-    """Each leaf's dtype and shape, by its path; with a checksum of its contents, if asked."""
-
-    def described(leaf: Any) -> str:
-        text = f"{jnp.result_type(leaf)}{list(jnp.shape(leaf))}"
-        if contents:
-            raw = np.ascontiguousarray(jnp.asarray(leaf)).view(np.uint8)
-            text += f" crc32 {zlib.crc32(raw):08x}"
-        return text
-
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="."): described(leaf)
-        for path, leaf in jax.tree.leaves_with_path(tree)
-    }
-
-
-def _on_device(data: Any) -> Data:
-    if isinstance(data, Mapping) or len(data) != len(Data._fields):
-        raise ValueError(f"fit() needs data in three splits, {Data._fields}, got {type(data)}.")
-    for name, split in zip(Data._fields, data, strict=True):
-        shapes = [np.shape(leaf) for leaf in jax.tree.leaves(split)]
-        rows = {shape[:1] for shape in shapes}
-        if len(rows) != 1 or rows <= {(), (0,)}:
-            raise ValueError(
-                f"data.{name} must be arrays with a leading axis in common, of one example or "
-                f"more, got shapes {shapes}."
-            )
-    return Data(*(jax.tree.map(jnp.asarray, split) for split in data))
-
-
-def _require_whole(**sizes: Any) -> None:
-    for name, size in sizes.items():
-        if not isinstance(size, numbers.Integral) or size < 1:
-            raise ValueError(f"fit() needs {name} to be a whole number >= 1, got {size!r}.")
-
-
-def _require_consistent(
-    problem: Problem, method: HyperOptimizer, state: Any, data: Data, plan: _Plan
-) -> None:
-    """Refuses what every method would stumble over; traces it, but compiles nothing."""
-
-    def check(state: Any, data: Data) -> None:
-        key = jax.random.key(0)
-        params, expected = method.weights(state), jax.eval_shape(problem.init, key)
-        made, needed = _described(params), _described(expected)
-        if made != needed:
-            raise ValueError(
-                "the method's weights are not like those of problem.init; was its hypernet made "
-                f"for other weights? It has {made}, the problem {needed}."
-            )
-        batch = minibatch(key, data.train, plan.train_batch_size)
-        losses = {
-            "train_loss": problem.train_loss(params, state.hyperparams, batch, key),
-            "valid_loss": problem.valid_loss(params, state.hyperparams, data.valid),
-        }
-        for name, loss in losses.items():
-            if not _is_floating_scalar(loss):
-                came = jax.tree.map(jax.typeof, loss)
-                raise ValueError(f"problem.{name} must return a floating-point scalar, got {came}.")
-
-    jax.eval_shape(jax.vmap(check, in_axes=(0, None)), state, data)
-
-
-def _is_floating_scalar(loss: Any) -> bool:
-    shapes = jax.tree.map(jnp.shape, loss)
-    return shapes == () and jnp.issubdtype(jnp.result_type(loss), jnp.floating)
-
-
-def _finite(record: History) -> np.ndarray:
-    """Whether a record's losses and λ̂ are finite, shape (S,)."""
-    checked = record.train_loss, record.valid_loss, record.test_loss, record.hyperparams
-    leaves = [leaf.reshape(len(leaf), -1) for leaf in jax.tree.leaves(checked)]
-    return np.all([np.isfinite(leaf).all(1) for leaf in leaves], axis=0)
-
-
 def _require_finite(
     finite: np.ndarray, step: int, seeds: Sequence[int], directory: RunDirectory | None
 ) -> None:
-    """Raises for the first False in `finite`, (seeds, steps), whose last column is `step`."""
+    """Raises unless all of `finite`, (seeds, steps), are true; its last column is `step`."""
     if finite.all():
         return
     column = int(np.argmin(finite.all(0)))

@@ -62,6 +62,12 @@ def after(
     )
 
 
+def blank(losses: Losses, hyperparams: Any, evaluations: int) -> History:
+    """A history of zeros, from the shapes and dtypes of what each record holds."""
+    like = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), (losses, hyperparams))
+    return stack([first(*like)] * evaluations)
+
+
 def stack(records: Sequence[History]) -> History:
     """The history of all records."""
     return jax.tree.map(lambda *leaves: np.stack(leaves), *records)

@@ -51,7 +51,7 @@ def real(loc: float = 0.0, scale: float = 1.0) -> Spec:
     return Spec(
         kind="real",
         decode=lambda unconstrained: unconstrained,
-        encode=jnp.asarray,
+        encode=lambda value: jnp.asarray(value, jnp.result_type(value, float)),
         sample=lambda key, shape: loc + scale * jax.random.normal(key, shape),
     )
 
@@ -101,7 +101,7 @@ def integer(low: int, high: int) -> Spec:
     return Spec(
         kind="integer",
         decode=lambda code: jnp.clip(jnp.round(code), low, high).astype(jnp.int32),
-        encode=lambda value: jnp.asarray(value, jnp.float32),
+        encode=lambda value: jnp.where((low <= value) & (value <= high), value, jnp.nan),
         sample=lambda key, shape: jax.random.randint(key, shape, low, high + 1).astype(float),
         differentiable=False,
     )

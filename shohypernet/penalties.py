@@ -70,7 +70,7 @@ def weight_decay(params: Any, decay: Any) -> jax.Array:
       ValueError: if a decay cannot be broadcast to the weights that it stands for.
     """
     weighted = _over_weights(lambda leaf, coefficient: coefficient * leaf**2, params, decay)
-    return optax.tree.sum(weighted)
+    return jnp.asarray(optax.tree.sum(weighted))
 
 
 def norm_penalty(params: Any, decay: Any) -> jax.Array:

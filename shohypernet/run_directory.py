@@ -22,6 +22,7 @@ from collections.abc import Iterable, Mapping
 from typing import IO, Any
 
 import jax
+import numpy as np
 
 try:
     import fcntl
@@ -71,7 +72,7 @@ class RunDirectory:
     ) -> None:
         """Claims the folder, but writes nothing of the run yet; that is for `begin`."""
         self.path = pathlib.Path(path).absolute()
-        self._identity = json.dumps(identity, indent=2)
+        self._identity = json.dumps(identity, indent=2, default=_plain)
         self._checkpoints = self.path / "checkpoints"
         if resume:
             _require_same(read_identity(self.path), json.loads(self._identity), self.path)
@@ -115,14 +116,10 @@ class RunDirectory:
             shutil.rmtree(self._checkpoints / f"{old}")
 
     def restore(self, like: Any) -> Any:
-        """The newest whole checkpoint.
-
-        Args:
-          like: a tree of its shape, with a `jax.ShapeDtypeStruct` that has a sharding for each JAX
-            array and a NumPy array for each NumPy array.
-        """
+        """The newest whole checkpoint, in NumPy arrays of the shapes and dtypes of `like`."""
+        folder = self._checkpoints / f"{self.latest_step}" / "tree"
         with _checkpointer() as checkpointer:
-            return checkpointer.restore(self._checkpoints / f"{self.latest_step}" / "tree", like)
+            return checkpointer.restore(folder, jax.tree.map(_empty, like))
 
     def _files(self) -> tuple[pathlib.Path, ...]:
         return self.path / "run.json", self.path / "metrics.jsonl", self._checkpoints
@@ -158,6 +155,12 @@ def _checkpointer() -> Any:
     import orbax.checkpoint as ocp
 
     return ocp.Checkpointer(ocp.StandardCheckpointHandler())
+
+
+def _empty(leaf: Any) -> Any:
+    # NumPy knows no random keys, so they come back as they were.
+    keys = jax.numpy.issubdtype(leaf.dtype, jax.dtypes.extended)
+    return (jax.numpy if keys else np).empty(leaf.shape, leaf.dtype)
 
 
 def _is_whole(checkpoint: pathlib.Path) -> bool:
@@ -210,6 +213,14 @@ def _require_same(there: Mapping[str, Any], here: Mapping[str, Any], path: pathl
 def _flat(tree: Mapping[str, Any]) -> dict[str, Any]:
     leaves = jax.tree.leaves_with_path(tree, is_leaf=lambda below: not isinstance(below, dict))
     return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(
+        f"a run's config must be as JSON can hold it, but has the {type(value)} {value}."
+    )
 
 
 def _line(record: Mapping[str, Any]) -> str:

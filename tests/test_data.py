@@ -114,9 +114,12 @@ def assert_well_formed(examples):
     assert isinstance(examples, Examples)
     assert all(isinstance(leaf, jax.Array) for leaf in examples)
     assert inputs.dtype == targets.dtype == np.float32
-    assert inputs.shape == (len(targets), 784) and targets.shape == (len(inputs), 10)
-    assert inputs.min() == 0 and inputs.max() == 1
-    assert set(np.unique(targets)) == {0, 1} and (targets.sum(1) == 1).all()
+    assert inputs.shape == (len(targets), 784)
+    assert targets.shape == (len(inputs), 10)
+    assert inputs.min() == 0
+    assert inputs.max() == 1
+    assert set(np.unique(targets)) == {0, 1}
+    assert (targets.sum(1) == 1).all()
 
 
 def assert_three_ways(caught):
@@ -237,7 +240,7 @@ def test_damaged_idx_is_refused(idx_folder, file, change, complaint):
 def test_damaged_gzip_is_refused(idx_folder, damage):
     path = idx_folder / "train-images-idx3-ubyte.gz"
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(DataError, match="cannot read .*train-images-idx3-ubyte.gz") as caught:
+    with pytest.raises(DataError, match=r"cannot read .*train-images-idx3-ubyte.gz") as caught:
         load("idx", directory=idx_folder)
     assert_three_ways(caught)
 
@@ -253,7 +256,7 @@ def test_absent_idx_file_is_named(idx_folder):
 
 
 def test_unknown_name_lists_the_known():
-    with pytest.raises(ValueError, match="'cifar'.*mnist_5k, mnist, fashion_mnist, idx"):
+    with pytest.raises(ValueError, match=r"'cifar'.*mnist_5k, mnist, fashion_mnist, idx"):
         load("cifar")
 
 
@@ -296,7 +299,7 @@ def test_tfds_round_trip(tmp_path, monkeypatch):
 
 def test_unprepared_tfds_is_refused_and_not_prepared(tmp_path):
     pytest.importorskip("tensorflow_datasets")
-    with pytest.raises(DataError, match="nothing is prepared in .*fashion_mnist") as caught:
+    with pytest.raises(DataError, match=r"nothing is prepared in .*fashion_mnist") as caught:
         load("fashion_mnist", directory=tmp_path)
     assert_three_ways(caught)
     assert not list(tmp_path.iterdir())
@@ -478,7 +481,8 @@ def test_minibatch_is_uniform(rows):
 def test_minibatch_size_replaces_the_leading_axis(rows, size):
     shape = size if isinstance(size, tuple) else (4,)
     batch = minibatch(jax.random.key(0), rows, size)
-    assert batch.inputs.shape == (*shape, 3) and batch.targets.shape == (*shape, 10)
+    assert batch.inputs.shape == (*shape, 3)
+    assert batch.targets.shape == (*shape, 10)
     assert drawn(batch).shape == shape
 
 

@@ -1,0 +1,104 @@
+"""What every hypernet promises, for any trees of hyperparameters and weights."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax.flatten_util import ravel_pytree
+from scipy import stats
+
+from shohypernet.hypernets import factorised, linear, mlp
+
+BUILDERS = {
+    "mlp": lambda params, **options: mlp(params, (4,), **options),
+    "linear": linear,
+    "factorised": lambda params, **options: factorised(params, 2, **options),
+}
+every_hypernet = pytest.mark.parametrize("build", BUILDERS.values(), ids=BUILDERS)
+
+
+def trees(leaves):
+    """Dictionaries, lists and tuples in one another, down to a few leaves, at least one."""
+    return st.recursive(
+        leaves,
+        lambda below: st.one_of(
+            st.lists(below, min_size=1, max_size=3),
+            st.tuples(below, below),
+            st.dictionaries(st.sampled_from("abcd"), below, min_size=1, max_size=3),
+        ),
+        max_leaves=5,
+    )
+
+
+def arrays(shapes, *dtypes):
+    return st.builds(jax.ShapeDtypeStruct, shapes, st.sampled_from(dtypes))
+
+
+SHAPES = st.lists(st.integers(1, 3), max_size=3).map(tuple)
+HYPERPARAMS = trees(arrays(SHAPES, jnp.float32))
+# An array without entries has its place among the weights too.
+PARAMS = trees(arrays(SHAPES | st.just((0, 2)), jnp.float32, jnp.float16, jnp.bfloat16))
+
+
+@every_hypernet
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(hyperparams=HYPERPARAMS, params=PARAMS)
+def test_weights_have_the_form_asked_for(build, hyperparams, params):
+    hypernet = build(params)
+    hypernet_params = jax.eval_shape(hypernet.init, jax.random.key(0), hyperparams)
+    assert jax.eval_shape(hypernet.apply, hypernet_params, hyperparams) == params
+
+
+@every_hypernet
+def test_every_hyperparameter_and_every_number_of_phi_counts(build, random_phi):
+    hyperparams = {"a": np.array([0.3, 0.8], np.float32), "b": np.float32(1.2)}
+    hypernet = build({"kernel": jnp.zeros((3, 2)), "bias": [jnp.zeros(()), jnp.zeros(2)]})
+    # Above zero no unit rests and no slope is zero by chance.
+    phi, unravel_phi = ravel_pytree(jax.tree.map(np.abs, random_phi(hypernet, hyperparams)))
+    lam, unravel_lam = ravel_pytree(hyperparams)
+
+    @jax.jit
+    def slopes(phi, lam):
+        def weights(phi, lam):
+            return ravel_pytree(hypernet.apply(unravel_phi(phi), unravel_lam(lam)))[0]
+
+        return jax.jacobian(weights, (0, 1))(phi, lam)
+
+    by_phi, by_lam = slopes(phi, lam)
+    assert np.all(by_lam != 0)
+    assert np.all(np.any(by_phi != 0, axis=0))
+
+
+@every_hypernet
+def test_many_hyperparameters_at_once_equal_each_alone(build, random_phi):
+    hypernet = build({"kernel": jnp.zeros((3, 2)), "bias": jnp.zeros(2)})
+    many = np.array([[0.5, -1.0], [2.0, 0.0], [-3.0, 1.5]], np.float32)
+    phi = random_phi(hypernet, many[0])
+    together = jax.vmap(hypernet.apply, (None, 0))(phi, many)
+    alone = [hypernet.apply(phi, one) for one in many]
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *alone)
+    chex.assert_trees_all_close(together, stacked, rtol=1e-5, atol=1e-6)
+
+
+@every_hypernet
+@pytest.mark.parametrize(("options", "scale"), [({}, 0.01), ({"init_scale": 0.5}, 0.5)])
+def test_phi_starts_from_the_scaled_normal_distribution(build, options, scale, key):
+    hypernet = build(jnp.zeros((40, 20)), **options)
+    phi, _ = ravel_pytree(jax.jit(hypernet.init)(key, jnp.zeros(3)))
+    assert stats.kstest(np.asarray(phi), stats.norm(0, scale).cdf).pvalue > 1e-3
+
+
+@every_hypernet
+@pytest.mark.parametrize("params", [{}, {"kernel": jnp.ones(2), "step": jnp.arange(3)}])
+def test_other_than_floating_point_weights_are_refused(build, params):
+    with pytest.raises(ValueError, match="floating-point weights with at least one array"):
+        build(params)
+
+
+@pytest.mark.parametrize("build", [lambda p: mlp(p, (5, 0)), lambda p: factorised(p, 0)])
+def test_layers_without_units_are_refused(build):
+    with pytest.raises(ValueError, match="widths must be 1 or more"):
+        build(jnp.zeros(2))

@@ -1,0 +1,277 @@
+"""The typed space against its formulas, and its distributions against SciPy's."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from shohypernet import hyperparameters as hp
+
+DRAWS = 20_000
+
+
+def assert_follows(draws, distribution):
+    """Kolmogorov and Smirnov's test; keys are fixed, so a right sampler passes for good."""
+    assert draws.shape == (DRAWS,)
+    assert stats.kstest(np.asarray(draws, np.float64), distribution.cdf).pvalue > 1e-3
+
+
+# --- bijections -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("spec", "unconstrained", "value"),
+    [
+        (hp.real(), -2.5, -2.5),
+        (hp.log(), np.log(1e-3), 1e-3),
+        (hp.bounded(2.0, 6.0), 0.0, 4.0),
+        (hp.bounded(2.0, 6.0), np.log(3.0), 5.0),  # sigmoid(log 3) is 3/4
+        (hp.integer(-1, 5), 3.0, 3),
+        (hp.categorical("relu", "tanh", "gelu"), 2.0, 2),
+    ],
+    ids=lambda part: getattr(part, "kind", None),
+)
+def test_decode_and_encode_by_hand(spec, unconstrained, value):
+    np.testing.assert_allclose(hp.decode(spec, jnp.float32(unconstrained)), value, rtol=1e-6)
+    np.testing.assert_allclose(hp.encode(spec, value), unconstrained, rtol=1e-6, atol=1e-6)
+
+
+# As many numbers each time, so that JAX compiles once.
+vectors = st.lists(st.floats(-8, 8), min_size=3, max_size=3).map(np.array)
+bounds = st.tuples(st.floats(-100, 100), st.floats(0.01, 100))
+
+
+@settings(deadline=None, derandomize=True)
+@given(unconstrained=vectors, bounds=bounds)
+def test_encode_undoes_decode(unconstrained, bounds):
+    low, width = bounds
+    with jax.enable_x64(True):
+        space = {"real": hp.real(), "log": hp.log(), "bounded": hp.bounded(low, low + width)}
+        there = hp.decode(space, dict.fromkeys(space, jnp.asarray(unconstrained)))
+        assert np.all(there["log"] > 0)
+        assert np.all((low < there["bounded"]) & (there["bounded"] < low + width))
+        # At worst low is 1e4 widths off, and the sigmoid's slope at ±8 is 3e-4.
+        for back in hp.encode(space, there).values():
+            np.testing.assert_allclose(back, unconstrained, atol=1e-7)
+
+
+@settings(deadline=None, derandomize=True)
+@given(st.lists(st.floats(-1e3, 1e3), min_size=3, max_size=3))
+def test_integers_are_the_nearest_within_bounds(codes):
+    values = hp.decode(hp.integer(-2, 7), jnp.asarray(codes, jnp.float32))
+    assert values.dtype == jnp.int32
+    np.testing.assert_array_equal(values, np.clip(np.rint(np.float32(codes)), -2, 7))
+
+
+@pytest.mark.parametrize("value", [2, np.int32(2), np.arange(3), 2.0])
+@pytest.mark.parametrize("spec", [hp.real(), hp.integer(0, 5)], ids=["real", "integer"])
+def test_encoded_values_are_floating_point(spec, value):
+    """A gradient or a perturbation can move no integers."""
+    assert jnp.issubdtype(hp.encode(spec, value).dtype, jnp.floating)
+
+
+@pytest.mark.parametrize(
+    ("spec", "value"),
+    [
+        (hp.real(), np.nan),
+        (hp.real(), np.inf),
+        (hp.log(), 0.0),
+        (hp.log(), -1.0),
+        (hp.log(), np.array([1.0, 0.0])),
+        (hp.bounded(0.0, 0.9), 0.0),
+        (hp.bounded(0.0, 0.9), 0.9),
+        (hp.bounded(0.0, 0.9), np.array([[0.5], [1.0]])),
+        (hp.integer(1, 5), 0),
+        (hp.integer(1, 5), np.array([5, 6])),
+        (hp.categorical("relu", "tanh"), 2),
+    ],
+    ids=lambda part: getattr(part, "kind", str(part)),
+)
+def test_values_out_of_range_are_refused(spec, value):
+    with pytest.raises(ValueError, match=rf"inside the range of its {spec.kind}\(\)"):
+        hp.encode({"entry": spec}, {"entry": value})
+
+
+# --- prefix trees -----------------------------------------------------------------------------
+
+SPACE = {"decay": hp.log(), "dropout": hp.bounded(0.0, 1.0)}
+VALUES = {
+    "decay": {"kernel": np.array([[0.01, 0.1]]), "bias": np.array(1.0)},
+    "dropout": [np.array(0.5), np.array([0.25])],
+}
+
+
+def test_a_spec_stands_for_all_below_it():
+    unconstrained = hp.encode(SPACE, VALUES)
+    expected = {
+        "decay": {"kernel": np.log([[0.01, 0.1]]), "bias": np.array(0.0)},
+        "dropout": [np.array(0.0), np.array([-np.log(3.0)])],
+    }
+    assert jax.tree.structure(unconstrained) == jax.tree.structure(expected)
+    for tree, like in ((unconstrained, expected), (hp.decode(SPACE, unconstrained), VALUES)):
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), tree, like
+        )
+
+
+def test_one_spec_may_stand_for_the_whole_tree():
+    decoded = hp.decode(hp.log(), {"a": jnp.zeros(2), "b": (jnp.zeros(()),)})
+    assert jax.tree.map(np.shape, decoded) == {"a": (2,), "b": ((),)}
+    assert all(np.all(leaf == 1) for leaf in jax.tree.leaves(decoded))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [hp.decode, hp.encode, lambda *trees: hp.sample(jax.random.key(0), *trees), hp.describe],
+    ids=["decode", "encode", "sample", "describe"],
+)
+def test_a_space_of_other_names_is_refused(function):
+    with pytest.raises(ValueError, match="dropout"):
+        function(SPACE, {"decay": jnp.array(0.5), "drop": jnp.array(0.5)})
+
+
+def test_describe():
+    space = {
+        **SPACE,
+        "layers": hp.integer(1, 8),
+        "activation": hp.categorical("relu", "tanh"),
+    }
+    unconstrained = {
+        "decay": jnp.log(jnp.array([[1e-3, 1e-2], [1e-2, 5.0]])),
+        "dropout": {"first": jnp.array(0.0)},
+        "layers": jnp.array(2.6),
+        "activation": jnp.array(1.0),
+    }
+    assert hp.describe(space, unconstrained) == (
+        "['activation'] tanh, ['decay'] 0.01 [0.001, 5], ['dropout']['first'] 0.5, ['layers'] 3"
+    )
+    assert hp.describe(hp.bounded(0.0, 1.0), jnp.array(0.0)) == "0.5"
+
+
+def test_require_differentiable():
+    hp.require_differentiable(SPACE)
+    mixed = {**SPACE, "net": {"layers": hp.integer(1, 8), "act": hp.categorical("relu", "tanh")}}
+    with pytest.raises(ValueError, match=r"\['net'\]\['layers'\] \(integer\)") as caught:
+        hp.require_differentiable(mixed)
+    assert "['net']['act'] (categorical)" in str(caught.value)
+    assert "decay" not in str(caught.value)
+    with pytest.raises(ValueError, match=r"the space \(integer\)"):
+        hp.require_differentiable(hp.integer(1, 8))
+
+
+# --- priors -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("spec", "prior"),
+    [
+        (hp.real(2.0, 0.5), stats.norm(2.0, 0.5)),
+        (hp.log(1e-4, 1e1), stats.loguniform(1e-4, 1e1)),
+        (hp.bounded(-1.0, 3.0), stats.uniform(-1.0, 4.0)),
+    ],
+    ids=["real", "log", "bounded"],
+)
+def test_priors_in_natural_units(spec, prior, key):
+    values = hp.decode(spec, hp.sample(key, spec, jnp.zeros(DRAWS)))
+    assert_follows(values, prior)
+    low, high = prior.support()
+    assert low * (1 - 1e-5) - 1e-5 <= values.min()
+    assert values.max() <= high * (1 + 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("spec", "values"),
+    [(hp.integer(-1, 3), [-1, 0, 1, 2, 3]), (hp.categorical("a", "b", "c"), [0, 1, 2])],
+    ids=["integer", "categorical"],
+)
+def test_priors_of_whole_numbers(spec, values, key):
+    unconstrained = hp.sample(key, spec, jnp.zeros(DRAWS))
+    drawn, counts = np.unique(hp.decode(spec, unconstrained), return_counts=True)
+    assert drawn.tolist() == values
+    assert stats.chisquare(counts).pvalue > 1e-3
+
+
+def test_samples_have_the_form_asked_and_differ_between_leaves(key):
+    like = {"decay": {"kernel": jnp.zeros((2, 3)), "bias": 0.0}, "dropout": [jnp.zeros((2, 3))]}
+    drawn = hp.sample(key, {"decay": hp.real(), "dropout": hp.real()}, like)
+    assert jax.tree.map(jnp.shape, drawn) == jax.tree.map(jnp.shape, like)
+    assert len(np.unique(np.concatenate(list(map(np.ravel, jax.tree.leaves(drawn)))))) == 13
+
+
+# --- samplers ---------------------------------------------------------------------------------
+
+CENTRE = {"scalar": jnp.array(5.0), "vector": (jnp.array([-1.0, 2.0]),)}
+SAMPLERS = {
+    "gaussian": (hp.gaussian(1.0, 3.0), lambda centre: stats.norm(1.0, 3.0)),
+    "uniform": (hp.uniform(-3.0, 4.0), lambda centre: stats.uniform(-3.0, 7.0)),
+    "local_gaussian": (hp.local_gaussian(0.5), lambda centre: stats.norm(centre, 0.5)),
+}
+
+
+@pytest.mark.parametrize(("sampler", "law"), SAMPLERS.values(), ids=SAMPLERS)
+def test_every_entry_follows_its_law_apart_from_the_others(sampler, law, key):
+    drawn = jax.vmap(sampler, (0, None))(jax.random.split(key, DRAWS), CENTRE)
+    assert jax.tree.structure(drawn) == jax.tree.structure(CENTRE)
+    entries = [drawn["scalar"], drawn["vector"][0][:, 0], drawn["vector"][0][:, 1]]
+    for entry, centre in zip(entries, [5.0, -1.0, 2.0], strict=True):
+        assert_follows(entry, law(centre))
+    # A correlation of independent draws has deviation 1/√DRAWS.
+    between = np.corrcoef(entries)[np.triu_indices(3, 1)]
+    assert np.abs(between).max() < 4.5 / np.sqrt(DRAWS)
+
+
+@pytest.mark.parametrize(("sampler", "law"), SAMPLERS.values(), ids=SAMPLERS)
+def test_samplers_are_pure_in_their_key(sampler, law):
+    first, again, other = (sampler(jax.random.key(k), jnp.zeros(3)) for k in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert np.all(first != other)
+
+
+def test_local_gaussian_of_no_scale_stays(key):
+    drawn = hp.local_gaussian(0.0)(key, CENTRE)
+    jax.tree.map(np.testing.assert_array_equal, drawn, CENTRE)
+
+
+def test_clipped(key):
+    """The authors' own p(λ): N(1, 3²) with all above 4, one deviation up, put at 4."""
+    sampler = hp.gaussian(1.0, 3.0)
+    drawn = hp.clipped(sampler, -100.0, 4.0)(key, jnp.zeros(DRAWS))
+    np.testing.assert_array_equal(drawn, np.clip(sampler(key, jnp.zeros(DRAWS)), -100.0, 4.0))
+    at_bound = int((drawn == 4.0).sum())
+    assert stats.binomtest(at_bound, DRAWS, stats.norm.sf(1.0)).pvalue > 1e-3
+
+
+# --- bad arguments ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("real", (0.0, 0.0)),
+        ("real", (0.0, -1.0)),
+        ("real", (0.0, np.nan)),
+        ("log", (0.0, 1.0)),
+        ("log", (-1.0, 1.0)),
+        ("log", (1.0, 1.0)),
+        ("log", (1.0, np.inf)),
+        ("bounded", (1.0, 1.0)),
+        ("bounded", (0.0, np.inf)),
+        ("bounded", (np.nan, 1.0)),
+        ("integer", (3, 3)),
+        ("categorical", ()),
+        ("categorical", ("only",)),
+        ("gaussian", (0.0, -1.0)),
+        ("gaussian", (0.0, np.inf)),
+        ("local_gaussian", (-1e-5,)),
+        ("local_gaussian", (np.nan,)),
+        ("uniform", (2.0, 1.0)),
+        ("uniform", (-np.inf, 1.0)),
+        ("clipped", (hp.gaussian(), 4.0, -100.0)),
+    ],
+)
+def test_bad_arguments_are_refused(name, arguments):
+    with pytest.raises(ValueError, match=rf"^{name}\(\) needs"):
+        getattr(hp, name)(*arguments)

@@ -1,0 +1,31 @@
+"""Prediction losses against hand sums and SciPy's normal density."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from shohypernet.losses import gaussian_nll, mean_squared_error
+
+
+def test_mean_squared_error_by_hand():
+    outputs, targets = jnp.array([[1.0, 2.0], [3.0, -1.0]]), jnp.array([[0.0, 2.0], [1.0, 2.0]])
+    np.testing.assert_allclose(mean_squared_error(outputs, targets), (1 + 0 + 4 + 9) / 4)
+
+
+@pytest.mark.parametrize("scale", [0.1, 2.0])
+def test_gaussian_nll_against_scipy(scale):
+    outputs, targets = np.random.default_rng(0).normal(size=(2, 7, 3)).astype(np.float32)
+    expected = -stats.norm.logpdf(targets, outputs, scale).mean()
+    np.testing.assert_allclose(gaussian_nll(outputs, targets, scale), expected, rtol=1e-6)
+
+
+def test_gaussian_nll_at_the_paper_s_scale():
+    outputs, targets = jnp.zeros((2, 1)), jnp.array([[0.2], [0.0]])
+    np.testing.assert_allclose(gaussian_nll(outputs, targets), 50 * 0.02 - 1.3836, atol=1e-4)
+
+
+@pytest.mark.parametrize("loss", [mean_squared_error, gaussian_nll])
+def test_shapes_that_would_broadcast_are_refused(loss):
+    with pytest.raises(ValueError, match="Shape mismatch"):
+        loss(jnp.zeros((3, 1)), jnp.zeros((3, 2)))
