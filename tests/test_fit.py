@@ -767,6 +767,14 @@ def signal_at(monkeypatch, step, *numbers):
     monkeypatch.setattr(histories, "after", signalling)
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c_is_heard():
+    """Even where these tests are a shell's background job, which is started to ignore it."""
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, former)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("step", [2, 6, 12])
 def test_a_run_that_is_asked_to_stop_saves_first(
@@ -875,6 +883,7 @@ def test_a_program_that_is_killed_twice_goes_on_from_its_checkpoints(longer_resu
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # Slowed at each line of the log, so that a signal finds it at work.
     log = RunDirectory.log
     RunDirectory.log = lambda directory, record: (log(directory, record), time.sleep(0.05))[0]

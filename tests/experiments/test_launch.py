@@ -1,12 +1,14 @@
 """The command line of every experiment: what it passes on, refuses and leaves behind."""
 
 import json
+import operator
 import pathlib
 import signal
 import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -107,7 +109,6 @@ def test_a_bad_override_is_refused_with_the_fields(config, tmp_path, override, m
     run, folder = Experiment(), tmp_path / "new"
     said = refusal(run, f"--config={config}", f"--workdir={folder}", override)
     assert message in said.splitlines()[0]
-    assert "\n  --config.steps=3  (int)\n  --config.rate=0.1  (float)\n" not in said  # sorted
     assert "\n  --config.steps=3  (int)" in said
     assert "\n  --config.seeds=(0, 1)  (tuple)" in said
     assert not run.calls
@@ -180,7 +181,7 @@ def test_a_folder_that_cannot_be_made(config):
 
 def test_a_refused_value_is_one_line_and_leaves_no_folder(config, tmp_path):
     def run(config, workdir, *, resume=False):
-        problem = shn.Problem(lambda key: 0.0, lambda *_: 0.0, lambda *_: 0.0)
+        problem = shn.Problem(lambda key: 0.0, lambda *_: jnp.zeros(()), lambda *_: jnp.zeros(()))
         return shn.train(
             problem, optax.sgd(0.1), jax.random.key(0), 0.0, np.zeros((1, 1)), steps=config.steps
         )
@@ -206,7 +207,7 @@ def test_a_config_of_another_experiment(config, tmp_path):
     [
         (lambda: np.zeros(3).reshape(2, 2), ValueError),
         (lambda: jax.jit(lambda x: x.reshape(2, 2))(np.zeros(3)), TypeError),
-        (lambda: jax.numpy.zeros(3).width, AttributeError),
+        (lambda: operator.attrgetter("width")(jnp.zeros(3)), AttributeError),
         (lambda: jax.vmap(lambda x, y: x)(np.zeros(2), np.zeros(3)), ValueError),
     ],
 )
