@@ -9,6 +9,7 @@ import pathlib
 import platform
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -30,7 +31,6 @@ class Machine(NamedTuple):
     device: str
     jax: str
     python: str
-    load: float  # processes that wanted a core in the last minute, ours included; NaN if unknown
 
 
 class Peaks(NamedTuple):
@@ -61,13 +61,10 @@ def describe() -> Machine:
     device = jax.devices()[0]
     return Machine(
         cpu=_cpu_name(),
-        cores=len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count() or 1,
+        cores=len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1,
         device=f"{device.platform}: {device.device_kind}",
         jax=jax.__version__,
         python=platform.python_version(),
-        load=os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan"),
     )
 
 
@@ -139,8 +136,12 @@ def _cpu_name() -> str:
     try:
         if platform.system() == "Darwin":
             command = ["sysctl", "-n", "machdep.cpu.brand_string"]
-            return subprocess.run(command, capture_output=True, check=True, text=True).stdout.strip()
+            return subprocess.run(
+                command, capture_output=True, check=True, text=True
+            ).stdout.strip()
         lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+        return next(
+            line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
+        )
     except (OSError, StopIteration, subprocess.CalledProcessError):
         return platform.processor() or platform.machine()

@@ -31,8 +31,8 @@ NLL_CONSTANT = math.log(NLL_SCALE * math.sqrt(2 * math.pi))
 class Arrays(NamedTuple):
     """Where a run starts and what it is run on, all NumPy float32.
 
-    The slope s and the offset o of the linear hypernet, each as a kernel (784, 10) and a bias (10,);
-    images (n, 784) and one-hot targets (n, 10).
+    The slope s and the offset o of the linear hypernet, each as a kernel (784, 10) and a bias
+    (10,); images (n, 784) and one-hot targets (n, 10).
     """
 
     slope_kernel: np.ndarray
@@ -50,8 +50,8 @@ class Contender(NamedTuple):
 
     Attributes:
       advance: `advance(steps)` goes on from where it is, with its own noise, and waits for the end.
-      replay: `replay(noise) -> losses`: from the start with ε given, shape (steps, 10); the training
-        and the validation loss of each step, shape (2, steps).
+      replay: `replay(noise) -> losses`: from the start with ε given, shape (steps, 10); the
+        training and the validation loss of each step, shape (2, steps).
     """
 
     advance: Callable[[int], None]

@@ -112,7 +112,10 @@ def run(rounds: int, seed_counts: list[int]) -> dict[str, Any]:
 def _data() -> tuple[str, Data]:
     try:
         data = shn.data.load(
-            "mnist", train=setting.TRAIN_IMAGES, valid=setting.VALID_IMAGES, test=setting.VALID_IMAGES
+            "mnist",
+            train=setting.TRAIN_IMAGES,
+            valid=setting.VALID_IMAGES,
+            test=setting.VALID_IMAGES,
         )
         return "mnist, prepared by TensorFlow Datasets", data
     except DataError:

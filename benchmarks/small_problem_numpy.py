@@ -1,5 +1,8 @@
 """The contender in NumPy, differentiated by autograd, as the paper's authors worked."""
 
+# Autograd makes its NumPy functions when it is imported, where no type checker sees them.
+# pyright: reportAttributeAccessIssue=false, reportCallIssue=false
+
 import math
 
 import autograd.numpy as anp
@@ -8,7 +11,6 @@ from autograd import value_and_grad
 
 from benchmarks import setting
 from benchmarks.setting import Arrays, Contender
-
 
 
 def contender(arrays: Arrays) -> Contender:

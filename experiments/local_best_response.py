@@ -51,7 +51,7 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
         )
 
     results = {config.sampling_scale: tune(config.sampling_scale, config.seeds)}
-    for scale in config.other_sampling_scales:
+    for scale in sorted({*config.other_sampling_scales} - {config.sampling_scale}):
         results[scale] = tune(scale, config.seeds[:1])
     print("Cross-validating.")
     crosses = small_problem.cross_validate(problem, data, config)
