@@ -1,5 +1,7 @@
 """The contenders in plain JAX, as one would first write them: weights in one vector, and jit."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -35,50 +37,49 @@ def in_a_loop(arrays: Arrays) -> Contender:
 
 def in_a_scan(arrays: Arrays) -> Contender:
     """The same step in a `lax.scan`."""
-    data = jax.tree.map(jnp.asarray, arrays)
-    state = _start(data)
-
-    def scanned(state: Any, data: Arrays, steps: int) -> Any:
-        return jax.lax.scan(lambda s, _: _drawing_step(s, data), state, length=steps)[0]
-
-    jitted = jax.jit(scanned, static_argnums=2)
-
-    def advance(steps: int) -> None:
-        nonlocal state
-        state = jax.block_until_ready(jitted(state, data, steps))
-
-    def replay(noise: np.ndarray) -> np.ndarray:
-        scan = jax.jit(lambda s, rows, d: jax.lax.scan(lambda s, row: _step(s, row, d), s, rows))
-        return np.array(scan(_start(data), noise, data)[1])
-
-    return Contender(advance, replay)
+    return _scanned(arrays, lambda run: run)
 
 
 def in_a_scan_under_vmap(arrays: Arrays) -> Contender:
-    """The same `lax.scan` under a `vmap` over one run, which changes nothing but its layout."""
-    data = jax.tree.map(jnp.asarray, arrays)
-    states = jax.tree.map(lambda leaf: leaf[None], _start(data))
+    """The same `lax.scan` under a `vmap` over one run, which changes nothing but the layout."""
 
-    def scanned(states: Any, data: Arrays, steps: int) -> Any:
+    def over_one(run: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def squeezed(state: Any) -> Any:
+            results = jax.vmap(run)(jax.tree.map(lambda leaf: leaf[None], state))
+            return jax.tree.map(lambda leaf: leaf[0], results)
+
+        return squeezed
+
+    return _scanned(arrays, over_one)
+
+
+def _scanned(
+    arrays: Arrays, transform: Callable[[Callable[[Any], Any]], Callable[[Any], Any]]
+) -> Contender:
+    data = jax.tree.map(jnp.asarray, arrays)
+    state = _start(data)
+
+    @functools.partial(jax.jit, static_argnums=2)
+    def run(state: Any, data: Arrays, steps: int) -> Any:
         def one(state: Any) -> Any:
             return jax.lax.scan(lambda s, _: _drawing_step(s, data), state, length=steps)[0]
 
-        return jax.vmap(one)(states)
+        return transform(one)(state)
 
-    jitted = jax.jit(scanned, static_argnums=2)
-
-    def advance(steps: int) -> None:
-        nonlocal states
-        states = jax.block_until_ready(jitted(states, data, steps))
-
-    def replay(noise: np.ndarray) -> np.ndarray:
-        def one(state: Any, noise: jax.Array, data: Arrays) -> Any:
+    @jax.jit
+    def losses(state: Any, noise: jax.Array, data: Arrays) -> Any:
+        def one(state: Any) -> Any:
             return jax.lax.scan(lambda s, row: _step(s, row, data), state, noise)[1]
 
-        losses = jax.jit(jax.vmap(one, in_axes=(0, None, None)))(states_at_start, noise, data)
-        return np.array(losses)[:, 0]
+        return transform(one)(state)
 
-    states_at_start = states
+    def advance(steps: int) -> None:
+        nonlocal state
+        state = jax.block_until_ready(run(state, data, steps))
+
+    def replay(noise: np.ndarray) -> np.ndarray:
+        return np.array(losses(_start(data), jnp.asarray(noise), data))
+
     return Contender(advance, replay)
 
 

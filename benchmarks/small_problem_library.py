@@ -122,10 +122,16 @@ def chunk(subject: Subject, seeds: int, steps: int) -> Chunk:
     )
 
 
-def replay(subject: Subject, steps: int, seed: int) -> tuple[np.ndarray, float]:
-    """The losses of a seed's first steps, shape (2, steps), and the λ̂ after them."""
-    state, infos = _run(subject.method, subject.data, steps, seed, jnp.float32(setting.START))
-    return np.array([infos.train_loss, infos.valid_loss]), float(state.hyperparams)
+def replay(subject: Subject, steps: int, seed: int) -> np.ndarray:
+    """The training and validation losses of a seed's first steps, shape (2, steps)."""
+    return _run(
+        subject.method,
+        subject.data,
+        steps,
+        seed,
+        setting.START,
+        look=lambda state, info: jnp.stack([info.train_loss, info.valid_loss]),
+    ).T
 
 
 def drawn_noise(subject: Subject, steps: int, seed: int) -> np.ndarray:
@@ -147,8 +153,9 @@ def drawn_noise(subject: Subject, steps: int, seed: int) -> np.ndarray:
         samples=setting.SAMPLES,
         response_loss=lambda problem, hypernet, phi, sampled, batch, key: jnp.vdot(phi, sampled),
     )
-    _, noise = _run(spy, subject.data, steps, seed, jnp.float32(0), lambda s: s.hypernet_opt_state)
-    return np.array(noise)
+    return _run(
+        spy, subject.data, steps, seed, start=0.0, look=lambda state, info: state.hypernet_opt_state
+    )
 
 
 def fit(subject: Subject, steps: int, eval_every: int) -> shn.Result:
@@ -169,23 +176,24 @@ def _run(
     data: Data,
     steps: int,
     seed: int,
-    start: jax.Array,
-    look: Callable[[Any], Any] | None = None,
-) -> tuple[Any, Any]:
+    start: float,
+    look: Callable[[Any, Any], jax.Array],
+) -> np.ndarray:
+    """What `look(state, info)` sees after each of a seed's first steps."""
     key = jax.random.key(seed)
 
     @jax.jit
-    def run(state: Any, batches: Any) -> tuple[Any, Any]:
-        def step(state: Any, number: jax.Array) -> tuple[Any, Any]:
+    def run(state: Any, batches: Any) -> jax.Array:
+        def step(state: Any, number: jax.Array) -> tuple[Any, jax.Array]:
             state, info = _numbered_step(method, key, state, number, batches)
-            return state, look(state) if look else info
+            return state, look(state, info)
 
-        return jax.lax.scan(step, state, jnp.arange(steps))
+        return jax.lax.scan(step, state, jnp.arange(steps))[1]
 
-    return run(_start(method, key, start), _batches(data))
+    return np.array(run(_start(method, key, start), _batches(data)))
 
 
-def _start(method: shn.HyperOptimizer, key: jax.Array, start: Any = setting.START) -> Any:
+def _start(method: shn.HyperOptimizer, key: jax.Array, start: float = setting.START) -> Any:
     return method.init(jax.random.split(key)[0], jnp.float32(start))
 
 

@@ -119,6 +119,7 @@ def fit(
       FileExistsError: if workdir holds a run and resume is false.
       FileNotFoundError: if resume is true and workdir holds no run.
       BlockingIOError: if another run is at work in workdir.
+      OSError: if workdir can't be written; the checkpoints that it has are kept.
       NonFiniteLoss: if a loss or λ̂ became NaN or infinite.
       Interrupted: on Ctrl-C or SIGTERM with a workdir, after saving.
     """

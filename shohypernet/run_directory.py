@@ -104,13 +104,23 @@ class RunDirectory:
             file.write(_line(record))
 
     def save(self, step: int, tree: Any) -> None:
-        """Writes a checkpoint, then deletes those that are too many."""
+        """Writes a checkpoint, then deletes those that are too many.
+
+        Raises:
+          OSError: if it can't be written; those before it are kept.
+        """
         draft = self._checkpoints / "draft"
         shutil.rmtree(draft, ignore_errors=True)
-        with _checkpointer() as checkpointer:
-            checkpointer.save(draft / "tree", tree)
-        (draft / "sha256").write_text(_digest(draft / "tree"))
-        draft.rename(self._checkpoints / f"{step}")
+        try:
+            with _checkpointer() as checkpointer:
+                checkpointer.save(draft / "tree", tree)
+            (draft / "sha256").write_text(_digest(draft / "tree"))
+            draft.rename(self._checkpoints / f"{step}")
+        except Exception as error:  # Orbax tells of a full disk by a ValueError
+            raise OSError(
+                f"the checkpoint of step {step} can't be written in {self._checkpoints}, so the "
+                f"last is that of step {self.latest_step}. {error}"
+            ) from error
         self.latest_step = step
         for old in self._steps()[:-KEPT_CHECKPOINTS]:
             shutil.rmtree(self._checkpoints / f"{old}")

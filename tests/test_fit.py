@@ -225,17 +225,24 @@ def test_a_method_sees_the_batches_asked_for(train, valid):
     assert seen == [{"x": (2, n), "y": (2, n, 1)}, {"x": (m,), "y": (m, 1)}]
 
 
-def test_every_step_of_every_seed_has_numbers_of_its_own():
+def test_every_draw_of_every_step_and_seed_is_another():
     def step(key, state, train_batches, valid_batch):
-        # What was drawn: by the driver for the batches, and from the step's key.
+        drawn = train_batches.sum(), valid_batch.sum(), jax.random.uniform(key)
         state, info = walk().step(key, state, train_batches, valid_batch)
-        number = train_batches.sum() + 1000 * jax.random.uniform(key)
-        return state._replace(hyperparams=number), info
+        return state._replace(hyperparams=jnp.stack(drawn)), info
 
-    data = DATA._replace(train=np.random.default_rng(0).normal(size=999).astype(np.float32))
-    result = run(walk()._replace(step=step), np.float32(0), data=data, steps=20, eval_every=1)
+    rows = np.random.default_rng(0).normal(size=999).astype(np.float32)
+    result = run(
+        walk()._replace(step=step),
+        np.zeros(3, np.float32),
+        data=DATA._replace(train=rows, valid=rows),
+        steps=20,
+        eval_every=1,
+        inner_steps=1,
+        valid_batch_size=3,
+    )
     drawn = result.history.hyperparams[1:]
-    assert len(np.unique(drawn)) == 2 * 20
+    assert len(np.unique(drawn)) == 20 * 2 * 3
 
 
 def test_chunks_change_no_number(uninterrupted):
@@ -714,18 +721,24 @@ def test_a_run_that_died_before_its_first_checkpoint_starts_anew(uninterrupted, 
     assert [line["step"] for line in logged(tmp_path)] == [0, 2, 4, 6, 8, 10, 12]
 
 
-def test_a_full_disk_is_told_and_spares_the_checkpoint_before(uninterrupted, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left"), ValueError("OUT_OF_RANGE: No space left")]
+)
+def test_a_full_disk_is_told_and_spares_the_checkpoint_before(
+    error, uninterrupted, tmp_path, monkeypatch
+):
     def save(checkpointer, path, tree):
         path.mkdir(parents=True)
         (path / "half").write_bytes(b"half of it")
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise error
 
     run(workdir=tmp_path, steps=4)
+    before = files(tmp_path / "checkpoints" / "4")
     with monkeypatch.context() as patch:
         patch.setattr(ocp.Checkpointer, "save", save)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(OSError, match=r"step 8 can't .* last is that of step 4.*No space left"):
             run(workdir=tmp_path, resume=True)
-    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["4", "draft"]
+    assert files(tmp_path / "checkpoints" / "4") == before
     assert_identical(run(workdir=tmp_path, resume=True), uninterrupted)
     assert not (tmp_path / "checkpoints" / "draft").exists()
 

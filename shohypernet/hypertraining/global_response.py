@@ -65,7 +65,8 @@ def global_response(
 
     Returns:
       A HyperOptimizer whose round takes samples · inner steps gradient evaluations in the first
-      phase and 1 in the second. (Under `vmap` over states of unequal phase both are computed.)
+      phase and 1 in the second. Under `vmap`, and so in `fit`, the phase is no longer a branch:
+      both are computed and one is kept, so rounds of the second phase cost as much time as others.
 
     Raises:
       ValueError: if samples is below 1, or hypernet_rounds below 0.
