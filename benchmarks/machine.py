@@ -7,11 +7,9 @@ says how much of what is to be had here was had.
 import os
 import pathlib
 import platform
-import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -19,8 +17,6 @@ import jax.numpy as jnp
 
 PRODUCT_SIZES = (512, 1024, 2048)
 LARGE_BYTES = 2**29  # far above any cache
-SECONDS_A_PEAK = 0.25
-FEWEST_REPEATS = 5
 
 
 class Machine(NamedTuple):
@@ -33,19 +29,31 @@ class Machine(NamedTuple):
     python: str
 
 
+class Gauge(NamedTuple):
+    """A call whose work is known.
+
+    Attributes:
+      kind: the field of `Peaks` that it measures.
+      repeat: `repeat(times)` makes the call and waits for the end.
+      work: flops or bytes of one call.
+    """
+
+    kind: str
+    repeat: Callable[[int], None]
+    work: float
+
+
 class Peaks(NamedTuple):
     """The best medians of several sizes and ways.
 
     Attributes:
-      flops: of a square float32 product at the default precision, 1/s.
-      product_size: the size of the product that reached it.
+      product: flops/s of a square float32 product at the default precision.
       read: bytes/s of a reduction over an array far larger than any cache.
       read_again: bytes/s of the same over an array of a size that matters here, again and again.
-      copy: bytes/s, read and written, of a large copy into memory that was already touched.
+      copy: bytes/s, read and written, of a large copy into memory that was touched before.
     """
 
-    flops: float
-    product_size: int
+    product: float
     read: float
     read_again: float
     copy: float
@@ -68,80 +76,65 @@ def describe() -> Machine:
     )
 
 
-def measure_peaks(shape_read_again: Sequence[int]) -> Peaks:
-    """Measures the machine, in a few seconds.
+def gauges(shape_read_again: Sequence[int]) -> dict[str, Gauge]:
+    """What is timed to find the peaks.
 
     Args:
       shape_read_again: of the float32 array that the benchmark reads in every step.
     """
-    products = {size: 2 * size**3 / _product_seconds(size) for size in PRODUCT_SIZES}
-    best = max(products, key=lambda size: products[size])
+    found = {}
+    for size in PRODUCT_SIZES:
+        square = jnp.ones((size, size))
+        found[f"product of {size} x {size}"] = Gauge(
+            "product", _repeated(jax.jit(jnp.dot), square, square), 2 * size**3
+        )
     large = jnp.ones((LARGE_BYTES // 4096, 1024))
-    return Peaks(
-        flops=products[best],
-        product_size=best,
-        read=_read_rate(large),
-        read_again=_read_rate(jnp.ones(shape_read_again)),
-        copy=_copy_rate(large),
-    )
+    # Which of the ways is faster differs with the machine.
+    ways = {"sum": jnp.sum, "row sums": lambda x: jnp.sum(x, axis=1), "maximum": jnp.max}
+    for name, way in ways.items():
+        for kind, array in {"read": large, "read_again": jnp.ones(shape_read_again)}.items():
+            repeat = _repeated(jax.jit(way), array)
+            found[f"{name} of {array.nbytes / 1e6:.0f} MB"] = Gauge(kind, repeat, array.nbytes)
+    found["copy"] = Gauge("copy", _copying(large), 2 * large.nbytes)
+    return found
 
 
-def best_of(*peaks: Peaks) -> Peaks:
-    """The fastest of each kind that any of several measurements saw."""
-    fastest = max(peaks, key=lambda one: one.flops)
-    return fastest._replace(
-        read=max(one.read for one in peaks),
-        read_again=max(one.read_again for one in peaks),
-        copy=max(one.copy for one in peaks),
-    )
+def peaks(gauges: Mapping[str, Gauge], calls_per_second: Mapping[str, float]) -> Peaks:
+    """The best of the gauges of each kind, given their measured rates."""
+    best = dict.fromkeys(Peaks._fields, 0.0)
+    for name, gauge in gauges.items():
+        best[gauge.kind] = max(best[gauge.kind], gauge.work * calls_per_second[name])
+    return Peaks(**best)
 
 
-def median_seconds(run: Callable[[], Any]) -> float:
-    """The median time of a call, over about `SECONDS_A_PEAK` after one to warm up."""
-    jax.block_until_ready(run())
-    times: list[float] = []
-    while len(times) < FEWEST_REPEATS or sum(times) < SECONDS_A_PEAK:
-        began = time.perf_counter()
-        jax.block_until_ready(run())
-        times.append(time.perf_counter() - began)
-    return statistics.median(times)
+def _repeated(function: Callable[..., jax.Array], *arguments: jax.Array) -> Callable[[int], None]:
+    def repeat(times: int) -> None:
+        for _ in range(times):
+            jax.block_until_ready(function(*arguments))
+
+    return repeat
 
 
-def _product_seconds(size: int) -> float:
-    square = jnp.ones((size, size))
-    product = jax.jit(jnp.dot)
-    return median_seconds(lambda: product(square, square))
-
-
-def _read_rate(array: jax.Array) -> float:
-    # Which of them is faster differs with the machine; the best of them is what memory can give.
-    ways = [jax.jit(jnp.sum), jax.jit(lambda x: jnp.sum(x, axis=1)), jax.jit(jnp.max)]
-    return array.nbytes / min(median_seconds(lambda way=way: way(array)) for way in ways)
-
-
-def _copy_rate(array: jax.Array) -> float:
+def _copying(array: jax.Array) -> Callable[[int], None]:
     # The target is donated, so that it is written to memory that the system has mapped before.
-    copy = jax.jit(lambda source, target: -source, donate_argnums=1, keep_unused=True)
+    copy: Any = jax.jit(lambda source, target: -source, donate_argnums=1, keep_unused=True)
     target = jnp.zeros_like(array)
 
-    def run() -> jax.Array:
+    def repeat(times: int) -> None:
         nonlocal target
-        target = copy(array, target)
-        return target
+        for _ in range(times):
+            target = jax.block_until_ready(copy(array, target))
 
-    return 2 * array.nbytes / median_seconds(run)
+    return repeat
 
 
 def _cpu_name() -> str:
     try:
-        if platform.system() == "Darwin":
+        if sys.platform == "darwin":
             command = ["sysctl", "-n", "machdep.cpu.brand_string"]
-            return subprocess.run(
-                command, capture_output=True, check=True, text=True
-            ).stdout.strip()
+            return subprocess.check_output(command, text=True).strip()
         lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-        return next(
-            line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
-        )
+        line = next(line for line in lines if line.startswith("model name"))
+        return line.partition(":")[2].strip()
     except (OSError, StopIteration, subprocess.CalledProcessError):
         return platform.processor() or platform.machine()

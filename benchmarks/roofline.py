@@ -42,7 +42,7 @@ def bound(peaks: Peaks, pixels: int, classes: int, seeds: int) -> Bound:
     # Every seed has one set of weights to validate and ten to train.
     outputs = (setting.VALID_IMAGES + setting.SAMPLES * setting.TRAIN_IMAGES) * classes
     flops = seeds * PASSES * MULTIPLY_ADD * outputs * pixels
-    return Bound(read, flops, read / peaks.bandwidth, flops / peaks.flops)
+    return Bound(read, flops, read / peaks.bandwidth, flops / peaks.product)
 
 
 def seeds_where_flops_take_over(peaks: Peaks, pixels: int, classes: int) -> float:

@@ -50,9 +50,11 @@ class Contender(NamedTuple):
 
     Attributes:
       advance: `advance(steps)` goes on from where it is, with its own noise, and waits for the end.
+      steps_a_call: the number to ask of it, so that a call is long to the clock but not to us.
       replay: `replay(noise) -> losses`: from the start with ε given, shape (steps, 10); the
         training and the validation loss of each step, shape (2, steps).
     """
 
     advance: Callable[[int], None]
+    steps_a_call: int
     replay: Callable[[np.ndarray], np.ndarray]

@@ -19,7 +19,6 @@ weights; all else takes a twentieth of the time.
 """
 
 import argparse
-import functools
 import importlib
 import json
 import math
@@ -45,12 +44,12 @@ from benchmarks import (
 from benchmarks.machine import Peaks
 from benchmarks.setting import Arrays, Contender
 from benchmarks.small_problem_library import Chunk, Subject
-from benchmarks.timing import Rate
+from benchmarks.timing import Rate, Turn
 from shohypernet.data import Data, DataError
 
 STEPS_A_CALL = 50  # of compiled loops, shared among the seeds
 FEWEST_STEPS_A_CALL = 3
-EAGER_STEPS_A_CALL = 5
+GAUGE_SECONDS = 0.1
 STEPS_COMPARED = 20
 LOSS_TOLERANCE = 1e-4  # nats; float32 sums that run in other orders differ by far less
 BUSY_CORES = 0.2  # kept by others, from where the figures are said to suffer
@@ -94,22 +93,22 @@ def run(rounds: int, seed_counts: list[int]) -> dict[str, Any]:
 
     subject = small_problem_library.subject(data)
     arrays = small_problem_library.start_arrays(subject, seed=0)
-    measure_peaks = functools.partial(machine.measure_peaks, arrays.valid_inputs.shape)
-    before = measure_peaks()
     contenders = _contenders(arrays)
-    agreement = _agreement(subject, {name: one for name, (one, _) in contenders.items()})
+    agreement = _agreement(subject, contenders)
     chunks = {
         seeds: small_problem_library.chunk(
             subject, seeds, max(STEPS_A_CALL // seeds, FEWEST_STEPS_A_CALL)
         )
         for seeds in seed_counts
     }
+    gauges = machine.gauges(arrays.valid_inputs.shape)
     rates, others = timing.by_turns(
-        {name: (one.advance, steps) for name, (one, steps) in contenders.items()}
-        | {_name(seeds): (chunk.advance, chunk.steps) for seeds, chunk in chunks.items()},
+        {name: Turn(one.advance, one.steps_a_call) for name, one in contenders.items()}
+        | {_name(seeds): Turn(chunk.advance, chunk.steps) for seeds, chunk in chunks.items()}
+        | {name: Turn(gauge.repeat, 1, GAUGE_SECONDS) for name, gauge in gauges.items()},
         rounds,
     )
-    peaks = machine.best_of(before, measure_peaks())
+    peaks = machine.peaks(gauges, {name: rates[name].median for name in gauges})
 
     _print_peaks(peaks, arrays)
     _print_agreement(agreement)
@@ -117,11 +116,11 @@ def run(rounds: int, seed_counts: list[int]) -> dict[str, Any]:
     _print_seeds(chunks, rates)
     rows = _roofline(chunks, rates, peaks, arrays)
     _print_roofline(rows, peaks, arrays)
-    driver = _fit(subject)
+    driver = _fit(subject, chunks[1])
     print(
-        f"\nfit() itself, one seed, with its evaluation of all data every {STEPS_A_CALL} steps: "
-        f"{driver['steps_per_second']:.1f} steps/s,\nafter {driver['compile_seconds']:.1f} s of "
-        "compiling and the first evaluation."
+        f"\nfit() itself, one seed, with its evaluation of all data every {chunks[1].steps} steps: "
+        f"{driver['steps_per_second']:.1f} steps/s,\n{driver['ratio_to_bare_steps']:.2f} of the "
+        f"bare steps' just before and after; compiling took {driver['compile_seconds']:.1f} s."
     )
     print(f"\n{FOOTNOTE}")
     print(f"\nOther processes kept {others:.1f} of {described.cores} cores busy during the rounds.")
@@ -158,24 +157,20 @@ def _data() -> tuple[str, Data]:
     return source, data._replace(valid=repeated)
 
 
-def _contenders(arrays: Arrays) -> dict[str, tuple[Contender, int]]:
-    contenders = {
-        "NumPy, autograd": (small_problem_numpy.contender(arrays), EAGER_STEPS_A_CALL),
-    }
+def _contenders(arrays: Arrays) -> dict[str, Contender]:
+    contenders = {"NumPy, autograd": small_problem_numpy.contender(arrays)}
     try:
         peer = importlib.import_module("benchmarks.small_problem_torch")
-        contenders["PyTorch, eager"] = peer.contender(arrays), EAGER_STEPS_A_CALL
+        contenders["PyTorch, eager"] = peer.contender(arrays)
     except ImportError:
         print("  PyTorch is not installed, so it is left out.")
     if jax.devices()[0].platform != "cpu":
         print("  NumPy and PyTorch run on the CPU, everything else on the device.")
-    contenders["plain JAX, jit"] = small_problem_jax.in_a_loop(arrays), STEPS_A_CALL
-    contenders["plain JAX, jit(scan)"] = small_problem_jax.in_a_scan(arrays), STEPS_A_CALL
-    contenders["plain JAX, jit(vmap(scan))"] = (
-        small_problem_jax.in_a_scan_under_vmap(arrays),
-        STEPS_A_CALL,
-    )
-    return contenders
+    return contenders | {
+        "plain JAX, jit": small_problem_jax.in_a_loop(arrays),
+        "plain JAX, jit(scan)": small_problem_jax.in_a_scan(arrays),
+        "plain JAX, jit(vmap(scan))": small_problem_jax.in_a_scan_under_vmap(arrays),
+    }
 
 
 def _agreement(subject: Subject, contenders: Mapping[str, Contender]) -> dict[str, Any]:
@@ -219,10 +214,19 @@ def _roofline(
     return rows
 
 
-def _fit(subject: Subject) -> dict[str, float]:
-    result = small_problem_library.fit(subject, 2 * STEPS_A_CALL, eval_every=STEPS_A_CALL)
+def _fit(subject: Subject, chunk: Chunk) -> dict[str, float]:
+    # Beside the bare steps just before and after, for it can't take turns: each call compiles.
+    turn = {"steps": Turn(chunk.advance, chunk.steps)}
+    before, _ = timing.by_turns(turn, rounds=3)
+    result = small_problem_library.fit(subject, 4 * chunk.steps, eval_every=chunk.steps)
+    after, _ = timing.by_turns(turn, rounds=3)
     rate = float(result.history.step[-1] / result.history.seconds[-1])
-    return {"steps_per_second": rate, "compile_seconds": result.compile_seconds}
+    bare = (before["steps"].median + after["steps"].median) / 2
+    return {
+        "steps_per_second": rate,
+        "ratio_to_bare_steps": rate / bare,
+        "compile_seconds": result.compile_seconds,
+    }
 
 
 def _name(seeds: int) -> str:
@@ -230,18 +234,14 @@ def _name(seeds: int) -> str:
 
 
 def _print_peaks(peaks: Peaks, arrays: Arrays) -> None:
-    size, large = peaks.product_size, machine.LARGE_BYTES / 1e6
-    rows = {
-        f"float32 product, {size} x {size}": f"{peaks.flops / 1e9:7.1f} GFLOP/s",
-        f"reading {large:.0f} MB": f"{peaks.read / 1e9:7.1f} GB/s",
-        f"reading {arrays.valid_inputs.nbytes / 1e6:.0f} MB again and again": (
-            f"{peaks.read_again / 1e9:7.1f} GB/s"
-        ),
-        f"copying {large:.0f} MB, read and written": f"{peaks.copy / 1e9:7.1f} GB/s",
-    }
-    print("\nIts peaks, the better of the medians before and after the rest")
-    for what, value in rows.items():
-        print(f"  {what:<34}{value}")
+    large, images = machine.LARGE_BYTES / 1e6, arrays.valid_inputs.nbytes / 1e6
+    print(
+        f"\nIts peaks, the best medians of several sizes and ways\n"
+        f"  float32 product       {peaks.product / 1e9:8.1f} GFLOP/s\n"
+        f"  reading {large:.0f} MB        {peaks.read / 1e9:8.1f} GB/s\n"
+        f"  reading {images:3.0f} MB again  {peaks.read_again / 1e9:8.1f} GB/s\n"
+        f"  copying {large:.0f} MB        {peaks.copy / 1e9:8.1f} GB/s, read and written"
+    )
 
 
 def _print_agreement(agreement: Mapping[str, Any]) -> None:

@@ -11,6 +11,8 @@ import numpy as np
 from benchmarks import setting
 from benchmarks.setting import Arrays, Contender
 
+STEPS_A_CALL = 50
+
 
 def in_a_loop(arrays: Arrays) -> Contender:
     """A jitted step, called from a Python loop."""
@@ -32,7 +34,7 @@ def in_a_loop(arrays: Arrays) -> Contender:
             losses.append(both)
         return np.array(losses).T
 
-    return Contender(advance, replay)
+    return Contender(advance, STEPS_A_CALL, replay)
 
 
 def in_a_scan(arrays: Arrays) -> Contender:
@@ -80,7 +82,7 @@ def _scanned(
     def replay(noise: np.ndarray) -> np.ndarray:
         return np.array(losses(_start(data), jnp.asarray(noise), data))
 
-    return Contender(advance, replay)
+    return Contender(advance, STEPS_A_CALL, replay)
 
 
 def _start(data: Arrays) -> dict[str, Any]:

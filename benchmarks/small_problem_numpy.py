@@ -12,6 +12,8 @@ from autograd import value_and_grad
 from benchmarks import setting
 from benchmarks.setting import Arrays, Contender
 
+STEPS_A_CALL = 5
+
 
 def contender(arrays: Arrays) -> Contender:
     """Arrays kept apart and float32 throughout; the ten sampled λ share one batched product."""
@@ -53,7 +55,7 @@ def contender(arrays: Arrays) -> Contender:
             losses.append(both)
         return np.array(losses).T
 
-    return Contender(advance, replay)
+    return Contender(advance, STEPS_A_CALL, replay)
 
 
 def _nll(outputs, targets):

@@ -7,7 +7,21 @@ from typing import NamedTuple
 
 import psutil
 
-SECONDS_A_SAMPLE = 0.3
+PAUSE_SECONDS = 0.1  # before each turn: idle threads of the one before may spin for a while
+
+
+class Turn(NamedTuple):
+    """What a contender does in its turn.
+
+    Attributes:
+      advance: makes a number of steps and waits for the end.
+      steps: the number to ask of it, again and again.
+      seconds: for at least so long.
+    """
+
+    advance: Callable[[int], None]
+    steps: int
+    seconds: float = 0.3
 
 
 class Rate(NamedTuple):
@@ -33,29 +47,27 @@ class Rate(NamedTuple):
         return f"{self.median:8.1f} ({self.low:.1f} to {self.high:.1f})"
 
 
-def by_turns(
-    contenders: Mapping[str, tuple[Callable[[int], None], int]], rounds: int
-) -> tuple[dict[str, Rate], float]:
-    """Rates of contenders timed A B C A B C …
+def by_turns(contenders: Mapping[str, Turn], rounds: int) -> tuple[dict[str, Rate], float]:
+    """Rates of contenders timed A B C A B C …, after one call each to warm up.
 
     Args:
-      contenders: by name, a function that makes a number of steps and waits for the end, and the
-        number to ask of it.
-      rounds: turns of each, after one to warm up; each repeats the call for `SECONDS_A_SAMPLE`.
+      contenders: what each does, by name.
+      rounds: turns of each.
 
     Returns:
       The rates, and how many cores other processes kept busy meanwhile, on average.
     """
-    for advance, steps in contenders.values():
+    for advance, steps, _ in contenders.values():
         advance(steps)
     samples: dict[str, list[float]] = {name: [] for name in contenders}
     cpu: dict[str, list[float]] = {name: [] for name in contenders}
     began, busy, ours = time.perf_counter(), _busy_seconds(), time.process_time()
     for _ in range(rounds):
-        for name, (advance, steps) in contenders.items():
+        for name, (advance, steps, seconds) in contenders.items():
+            time.sleep(PAUSE_SECONDS)
             done, elapsed = 0, 0.0
             turn, turn_cpu = time.perf_counter(), time.process_time()
-            while elapsed < SECONDS_A_SAMPLE:
+            while elapsed < seconds:
                 advance(steps)
                 done += steps
                 elapsed = time.perf_counter() - turn

@@ -209,9 +209,9 @@ def _run(
             bar.set_postfix(train=f"{train:.4g}", valid=f"{valid:.4g}", refresh=False)
             bar.update(eval_every)
             if directory:
+                directory.log(histories.summary(records[-1]))
                 # Read once: a signal that comes later is for the next chunk, or the end.
                 stopping = interruption.signal_number
-                directory.log(histories.summary(records[-1]))
                 if stopping or done == steps or done // eval_every % plan.checkpoint_every == 0:
                     directory.save(done, (state, histories.stack(records)))
     if directory and interruption.signal_number:

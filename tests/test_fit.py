@@ -1,9 +1,11 @@
 """The driver: its history against NumPy, its refusals, and runs stopped in every way there is."""
 
+import contextlib
 import errno
 import io
 import json
 import pathlib
+import random
 import re
 import signal
 import subprocess
@@ -846,23 +848,31 @@ def longer(workdir, **kwargs):
     return calm(walk(noise=0.1), steps=120, workdir=workdir, **kwargs)
 
 
-def start(workdir, *arguments):
-    """This file as a program, with a run in that folder."""
-    command = [sys.executable, __file__, str(workdir), *arguments]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+def hold_at(number):
+    """From now on a run logs slowly, and at one step it waits for a signal that it notes."""
+    log = RunDirectory.log
+
+    def log_and_hold(directory, record):
+        log(directory, record)
+        time.sleep(0.01)
+        while record["step"] == number and signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+            time.sleep(0.01)
+
+    RunDirectory.log = log_and_hold
 
 
-def signalled(process, number, workdir, *, lines):
-    """What a process returns and says when it is sent a signal once its log has some lines."""
+@contextlib.contextmanager
+def at_work(workdir, *, hold, resume=False):
+    """This file as a program, once its run in that folder has got to step `hold`."""
+    command = [sys.executable, __file__, str(workdir), str(hold), *["--resume"] * resume]
     log = workdir / "metrics.jsonl"
-    try:
-        while process.poll() is None and (not log.exists() or log.read_text().count("\n") < lines):
-            time.sleep(0.005)
-        process.send_signal(number)
-        _, errors = process.communicate(timeout=60)
-    finally:
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and not (
+            log.exists() and f'{{"step": {hold}, ' in log.read_text()
+        ):
+            time.sleep(0.01)
+        yield process
         process.kill()
-    return process.returncode, errors
 
 
 @pytest.fixture(scope="module")
@@ -874,30 +884,49 @@ def longer_result(compiled_once):
 def test_a_program_that_is_asked_to_stop_saves_and_says_how_to_go_on(
     number, longer_result, tmp_path
 ):
-    process = start(tmp_path)
-    returned, errors = signalled(process, number, tmp_path, lines=4)
-    assert returned != 0
-    last = errors.strip().splitlines()[-1]
-    steps = [line["step"] for line in logged(tmp_path)]
-    assert f"Interrupted: stopped at step {steps[-1]} of 120 and saved in {tmp_path};" in last
-    assert "run the same again with resume=True" in last
-    assert steps[-1] < 120
-    assert (tmp_path / "checkpoints" / str(steps[-1])).exists()
+    with at_work(tmp_path, hold=6) as process:
+        process.send_signal(number)
+        _, errors = process.communicate()
+    assert process.returncode != 0
+    assert (
+        errors.strip()
+        .splitlines()[-1]
+        .endswith(
+            f"Interrupted: stopped at step 6 of 120 and saved in {tmp_path}; "
+            "run the same again with resume=True (--resume) to go on."
+        )
+    )
+    assert [line["step"] for line in logged(tmp_path)] == [0, 2, 4, 6]
     assert_identical(longer(tmp_path, resume=True), longer_result)
 
 
-def test_a_program_that_is_killed_twice_goes_on_from_its_checkpoints(longer_result, tmp_path):
-    for lines, arguments in [(6, ()), (25, ("--resume",))]:
-        process = start(tmp_path, *arguments)
-        returned, errors = signalled(process, signal.SIGKILL, tmp_path, lines=lines)
-        assert returned == -signal.SIGKILL, errors
+def test_a_program_that_is_killed_goes_on_from_its_last_checkpoint(longer_result, tmp_path):
+    with at_work(tmp_path, hold=8) as process:
+        process.kill()
+        process.wait()
+    # It had logged step 8, and was about to save it.
+    assert [line["step"] for line in logged(tmp_path)] == [0, 2, 4, 6, 8]
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["4"]
+    with at_work(tmp_path, hold=100, resume=True) as process:
+        assert (tmp_path / "checkpoints" / "96").exists()
+        with pytest.raises(BlockingIOError):
+            longer(tmp_path, resume=True)
+        process.kill()
+        process.wait()
+    assert_identical(longer(tmp_path, resume=True), longer_result)
+    assert [line["step"] for line in logged(tmp_path)] == list(range(0, 121, 2))
+
+
+def test_a_program_may_be_killed_at_any_moment(longer_result, tmp_path):
+    with at_work(tmp_path, hold=0) as process:
+        time.sleep(random.uniform(0, 1))
+        process.kill()
+        process.wait()
     assert_identical(longer(tmp_path, resume=True), longer_result)
     assert [line["step"] for line in logged(tmp_path)] == list(range(0, 121, 2))
 
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    # Slowed at each line of the log, so that a signal finds it at work.
-    log = RunDirectory.log
-    RunDirectory.log = lambda directory, record: (log(directory, record), time.sleep(0.05))[0]
-    longer(sys.argv[1], resume="--resume" in sys.argv)
+    hold_at(int(sys.argv[2]))
+    longer(pathlib.Path(sys.argv[1]), resume="--resume" in sys.argv)
