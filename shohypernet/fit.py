@@ -248,9 +248,8 @@ def _programs(problem: Problem, method: HyperOptimizer, hyperparams: Any, plan: 
             lambda leaf: jnp.broadcast_to(leaf, (plan.inner_steps, *leaf.shape)), data.train
         )
 
-        def step(state: Any, number: jax.Array) -> tuple[Any, Info]:
-            key = jax.random.fold_in(key_steps, number)
-            key_train, key_valid, key_step = jax.random.split(key, 3)
+        def step(state: Any, keys: jax.Array) -> tuple[Any, Info]:
+            key_train, key_valid, key_step = keys
             train_batches = everything
             if plan.train_batch_size is not None:
                 size = plan.inner_steps, plan.train_batch_size
@@ -258,7 +257,10 @@ def _programs(problem: Problem, method: HyperOptimizer, hyperparams: Any, plan: 
             valid_batch = minibatch(key_valid, data.valid, plan.valid_batch_size)
             return method.step(key_step, state, train_batches, valid_batch)
 
-        state, infos = jax.lax.scan(step, state, first_step + jnp.arange(plan.eval_every))
+        # All keys in one go, for each round of hashing by itself costs as much as a small product.
+        numbers = first_step + jnp.arange(plan.eval_every)
+        keys = jax.vmap(lambda n: jax.random.split(jax.random.fold_in(key_steps, n), 3))(numbers)
+        state, infos = jax.lax.scan(step, state, keys)
         return state, infos, evaluate(state, data)
 
     started = jax.eval_shape(jax.vmap(start), _keys(plan.seeds))

@@ -1,35 +1,49 @@
-"""The contenders make one calculation, and its cost is counted right. Needs the bench extra."""
+"""The contenders make one calculation, and its cost is counted right."""
 
 import time
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-pytest.importorskip("autograd", reason="comes with the bench extra")
-pytest.importorskip("psutil", reason="comes with the bench extra")
-
-from benchmarks import machine, roofline, setting, small_problem_jax, small_problem_library, timing
+from benchmarks import machine, roofline, setting, small_problem_jax, small_problem_library
 from benchmarks.machine import Peaks
-from benchmarks.timing import Turn
 from shohypernet.data import Data, Examples
 
 STEPS = 5
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def subject():
     def examples(key, count):
         key_inputs, key_classes = jax.random.split(key)
         inputs = jax.random.uniform(key_inputs, (count, 12))
-        return Examples(inputs, jax.nn.one_hot(jax.random.randint(key_classes, (count,), 0, 10), 10))
+        classes = jax.random.randint(key_classes, (count,), 0, 10)
+        return Examples(inputs, jax.nn.one_hot(classes, 10))
 
     keys = jax.random.split(jax.random.key(0), 3)
     return small_problem_library.subject(Data(*map(examples, keys, (10, 30, 20))))
 
 
+@pytest.fixture(scope="module")
+def library_run(subject):
+    return (
+        small_problem_library.start_arrays(subject, seed=3),
+        small_problem_library.drawn_noise(subject, STEPS, seed=3),
+        small_problem_library.replay(subject, STEPS, seed=3),
+    )
+
+
+@pytest.fixture
+def timing():
+    pytest.importorskip("psutil", reason="comes with the bench extra")
+    from benchmarks import timing
+
+    return timing
+
+
 def numpy_contender(arrays):
+    pytest.importorskip("autograd", reason="comes with the bench extra")
     from benchmarks import small_problem_numpy
 
     return small_problem_numpy.contender(arrays)
@@ -52,11 +66,10 @@ def torch_contender(arrays):
         small_problem_jax.in_a_scan_under_vmap,
     ],
 )
-def test_a_contender_has_the_losses_of_the_library(build, subject):
-    noise = small_problem_library.drawn_noise(subject, STEPS, seed=3)
-    expected = small_problem_library.replay(subject, STEPS, seed=3)
+def test_a_contender_has_the_losses_of_the_library(build, library_run):
+    arrays, noise, expected = library_run
     with jax.numpy_rank_promotion("allow"):
-        losses = build(small_problem_library.start_arrays(subject, seed=3)).replay(noise)
+        losses = build(arrays).replay(noise)
     np.testing.assert_allclose(losses, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -103,7 +116,7 @@ def test_peaks_are_the_best_of_each_kind():
     assert found == Peaks(product=30.0, read=5.0, read_again=0.0, copy=0.0)
 
 
-def test_by_turns_takes_turns_and_counts_steps():
+def test_by_turns_takes_turns_and_counts_steps(timing):
     seen = []
 
     def advance(name):
@@ -114,7 +127,8 @@ def test_by_turns_takes_turns_and_counts_steps():
         return steps
 
     rates, others = timing.by_turns(
-        {"a": Turn(advance("a"), 2, 0.001), "b": Turn(advance("b"), 3, 0.001)}, rounds=2
+        {"a": timing.Turn(advance("a"), 2, 0.001), "b": timing.Turn(advance("b"), 3, 0.001)},
+        rounds=2,
     )
     assert seen == [("a", 2), ("b", 3)] * 3
     assert rates["a"].low <= rates["a"].median <= rates["a"].high <= 200
@@ -122,14 +136,8 @@ def test_by_turns_takes_turns_and_counts_steps():
     assert others >= 0
 
 
-def test_median_ratio_is_taken_round_by_round():
+def test_median_ratio_is_taken_round_by_round(timing):
     def rate(*samples):
         return timing.Rate(0.0, 0.0, 0.0, 0.0, list(samples))
 
     assert timing.median_ratio(rate(2.0, 20.0, 9.0), rate(1.0, 10.0, 3.0)) == 2.0
-
-
-def test_gauges_run():
-    gauge = machine.gauges((10, 12))["sum of 0 MB"]
-    gauge.repeat(2)
-    assert gauge.work == jnp.float32(0).nbytes * 120
