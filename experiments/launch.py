@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
+import jax
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
@@ -25,6 +26,7 @@ USAGE = """Usage: python -m experiments.NAME --config=configs/NAME.py --workdir=
   --config.FIELD  another value for one of its fields; a wrong FIELD gets the list of them
   --workdir       a new or empty folder for what the experiment writes
   --resume        go on with the run that workdir holds"""
+COMPILED = pathlib.Path("~/.cache/shohypernet")  # unless JAX_COMPILATION_CACHE_DIR is set
 OURS = ("__main__", "experiments", "shohypernet")
 
 
@@ -43,6 +45,9 @@ def main(run: Run, arguments: Sequence[str] | None = None) -> None:
     refused unless --resume is given, and then it must have been started with the same config. A run
     that ends before it has written anything leaves no folder.
     """
+    if jax.config.jax_compilation_cache_dir is None:
+        # So that a second run of an experiment compiles nothing again.
+        jax.config.update("jax_compilation_cache_dir", str(COMPILED.expanduser()))
     # Not by absl.app, which turns on the logs of all libraries and so drowns the progress.
     config, folder, resume = _parse(sys.argv[1:] if arguments is None else arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
