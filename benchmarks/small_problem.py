@@ -9,7 +9,7 @@ step is two products with the 10,000 images, X·W for the outputs and Xᵀ·G fo
 weights; all else takes a twentieth of the time.
 
 - The jitted step and the same step in `scan` compile to the same kernels, and Python's calls are
-  made while the device still works on the last: `scan` alone gains nothing.
+  made while the device still works on the last: `scan` alone gains little.
 - Without `vmap`, Xᵀ·G keeps its transposed left side and is left to Eigen, which takes twice as
   long over it as the other kernels over X·W. The batching rule of `vmap`, even over a single run,
   turns it into Gᵀ·X, which those can do. A lone seed gains that from `fit`, which always has its
@@ -55,8 +55,8 @@ LOSS_TOLERANCE = 1e-4  # nats; float32 sums that run in other orders differ by f
 BUSY_CORES = 0.2  # kept by others, from where the figures are said to suffer
 
 FOOTNOTE = """\
-On a CPU, `scan` compiles to the same kernels as the step alone and gains nothing here; `vmap`,
-even over one run, gains by computing Gᵀ·X in place of Xᵀ·G (see the docstring)."""
+On a CPU, `scan` compiles to the same kernels as the step alone and gains little here; `vmap`, even
+over one run, gains by computing Gᵀ·X in place of Xᵀ·G (see the docstring)."""
 
 
 def main() -> None:
