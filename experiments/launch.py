@@ -5,6 +5,7 @@ import importlib.util
 import io
 import json
 import linecache
+import os
 import pathlib
 import signal
 import sys
@@ -45,7 +46,7 @@ def main(run: Run, arguments: Sequence[str] | None = None) -> None:
     refused unless --resume is given, and then it must have been started with the same config. A run
     that ends before it has written anything leaves no folder.
     """
-    if jax.config.jax_compilation_cache_dir is None:
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         # So that a second run of an experiment compiles nothing again.
         jax.config.update("jax_compilation_cache_dir", str(COMPILED.expanduser()))
     # Not by absl.app, which turns on the logs of all libraries and so drowns the progress.
