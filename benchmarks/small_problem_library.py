@@ -12,9 +12,9 @@ import optax
 import shohypernet as shn
 from benchmarks import setting
 from benchmarks.setting import Arrays
+from experiments.small_problem import problem_on
 from shohypernet.data import Data
 from shohypernet.hypernets import Hypernet
-from shohypernet.models import MLP
 
 
 class Subject(NamedTuple):
@@ -48,13 +48,7 @@ class Chunk(NamedTuple):
 
 def subject(data: Data) -> Subject:
     """The small problem and Algorithm 3, made of the library's parts."""
-    problem = shn.supervised(
-        MLP(),
-        data.train.inputs[:1],
-        shn.losses.gaussian_nll,
-        shn.penalties.norm_penalty,
-        space=shn.hyperparameters.log(),
-    )
+    problem = problem_on(data)
     hypernet = shn.hypernets.linear(jax.eval_shape(problem.init, jax.random.key(0)))
     method = shn.local_response(
         problem,

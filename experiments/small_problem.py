@@ -43,14 +43,18 @@ def build(config: Any) -> tuple[Problem, Data]:
         test=config.test_examples,
         directory=config.directory or None,
     )
-    problem = shn.supervised(
+    return problem_on(data), data
+
+
+def problem_on(data: Data) -> Problem:
+    """The problem, for inputs like those of some data."""
+    return shn.supervised(
         MLP(),
         data.train.inputs[:1],
         shn.losses.gaussian_nll,
         shn.penalties.norm_penalty,
         space=shn.hyperparameters.log(),
     )
-    return problem, data
 
 
 def cross_validate(problem: Problem, data: Data, config: Any) -> Curve:
