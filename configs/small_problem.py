@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 def get_config(data: str = "mnist_5k") -> ConfigDict:
     """The shared fields."""
-    valid_examples, test_examples = (2_500, 1_000) if data == "mnist_5k" else (10_000, 10_000)
+    valid_examples, test_examples = (2_000, 1_000) if data == "mnist_5k" else (10_000, 10_000)
     return ConfigDict(
         {
             "data": data,
