@@ -12,12 +12,17 @@ This is what every approximate method can be held against. It is written in NumP
 from the code that it judges.
 """
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.linalg
+import scipy.optimize
 
 from shohypernet.data import Data, Examples
+
+ADAM_DECAYS = (0.9, 0.999)
+ADAM_EPSILON = 1e-12
 
 
 class Moments(NamedTuple):
@@ -93,6 +98,56 @@ def hypergradient(problem: Ridge, log_decay: Any) -> tuple[Losses, np.ndarray]:
     gradient = -np.exp(_spread(problem, log_decay)) * weights * adjoint
     axes = tuple(range(2 - np.ndim(log_decay)))
     return losses(problem, weights), gradient.sum(axis=axes)
+
+
+def optimum(problem: Ridge, log_decay: Any) -> np.ndarray:
+    """The λ of least validation loss that a quasi-Newton search (L-BFGS) finds from a start.
+
+    For one decay or one a class. With one a weight, validation is soon overfitted and there is no
+    optimum worth having: see `descent`.
+
+    Args:
+      problem: from `ridge`.
+      log_decay: where the search starts, one number or one a class (C,).
+
+    Returns:
+      λ, shaped like the start.
+    """
+    shape, start = np.shape(log_decay), np.ravel(np.asarray(log_decay, np.float64))
+    scale = hypergradient(problem, log_decay)[0].valid
+
+    def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        found, gradient = hypergradient(problem, flat.reshape(shape))
+        return found.valid / scale, np.ravel(gradient) / scale
+
+    found = scipy.optimize.minimize(objective, start, jac=True, method="L-BFGS-B", tol=1e-12)
+    return found.x.reshape(shape)
+
+
+def descent(
+    problem: Ridge, log_decay: Any, learning_rate: float = 0.1
+) -> Iterator[tuple[np.ndarray, Losses]]:
+    """λ and its losses before each step of Adam along the exact hypergradient, without end.
+
+    Adam's usual ε of 1e-8 would be no small thing beside gradients of 1e-7; here it is 1e-12, for
+    weights of pixels that are never lit, whose gradient is 0.
+
+    Args:
+      problem: from `ridge`.
+      log_decay: where it starts, in any shape that `hypergradient` takes.
+      learning_rate: of Adam.
+    """
+    log_decay = np.array(log_decay, np.float64)
+    mean, square = np.zeros_like(log_decay), np.zeros_like(log_decay)
+    step = 0
+    while True:
+        step += 1
+        found, gradient = hypergradient(problem, log_decay)
+        yield log_decay.copy(), found
+        mean += (gradient - mean) * (1 - ADAM_DECAYS[0])
+        square += (gradient**2 - square) * (1 - ADAM_DECAYS[1])
+        unbiased = [m / (1 - d**step) for m, d in zip((mean, square), ADAM_DECAYS, strict=True)]
+        log_decay = log_decay - learning_rate * unbiased[0] / (np.sqrt(unbiased[1]) + ADAM_EPSILON)
 
 
 def _moments(examples: Examples) -> Moments:

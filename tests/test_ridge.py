@@ -1,8 +1,10 @@
 """The exact linear problem, against scikit-learn, finite differences and the known figures."""
 
+import itertools
 import os
 
 import numpy as np
+import optax
 import pytest
 from sklearn.linear_model import Ridge as ScikitRidge
 
@@ -61,6 +63,37 @@ def test_hypergradient_is_the_slope_of_the_validation_loss(data, shape):
     np.testing.assert_allclose(gradient, slopes, rtol=1e-6, atol=1e-10)
 
 
+@pytest.mark.parametrize("start", [0.0, np.zeros(CLASSES)])
+def test_optimum_is_no_worse_than_its_neighbours(start):
+    # Noise in the training targets alone, so that some decay helps and too much hurts.
+    rng = np.random.default_rng(4)
+    weights, splits = rng.normal(size=(5, CLASSES)), []
+    for n, noise in ((9, 2.0), (50, 0.0), (8, 0.0)):
+        inputs = rng.normal(size=(n, 5))
+        splits.append(Examples(inputs, inputs @ weights + noise * rng.normal(size=(n, CLASSES))))
+    problem = ridge.ridge(Data(*splits))
+    found = ridge.optimum(problem, start)
+    assert found.shape == np.shape(start)
+    least, gradient = ridge.hypergradient(problem, found)
+    np.testing.assert_allclose(gradient, 0, atol=1e-6)
+    for shift in 0.1 * np.eye(max(found.size, 1)):
+        for sign in (-1, 1):
+            away = found + sign * shift.reshape(np.shape(start))
+            assert ridge.losses(problem, ridge.best_response(problem, away)).valid > least.valid
+
+
+def test_descent_is_optax_s_adam_along_the_hypergradient(data, float64):
+    problem, start = ridge.ridge(data), np.random.default_rng(3).normal(size=(6, CLASSES))
+    adam = optax.adam(0.1, eps=1e-12)
+    log_decay, state = start, adam.init(start)
+    for found, losses in itertools.islice(ridge.descent(problem, start), 4):
+        np.testing.assert_allclose(found, log_decay, rtol=1e-9)
+        expected, gradient = ridge.hypergradient(problem, log_decay)
+        np.testing.assert_allclose(losses, expected, rtol=1e-9)
+        change, state = adam.update(gradient, state)
+        log_decay = np.asarray(optax.apply_updates(log_decay, change))
+
+
 def test_other_shapes_are_refused(data):
     with pytest.raises(ValueError, match=r"one a class \(3,\).*got shape \(5,\)"):
         ridge.best_response(ridge.ridge(data), np.zeros(5))
@@ -76,6 +109,11 @@ KNOWN = {
 }
 
 
+KNOWN_PATH = {1: (0.038205, 0.039814), 10: (0.037466, 0.039542), 30: (0.036424, 0.039297)}
+KNOWN_CLASSES = (0.038019, 0.039600)
+
+
+@pytest.mark.slow
 def test_known_figures_of_mnist_in_its_standard_order():
     folder = os.environ.get("SHOHYPERNET_MNIST_IDX")
     if not folder:
@@ -84,3 +122,9 @@ def test_known_figures_of_mnist_in_its_standard_order():
     for log_decay, expected in KNOWN.items():
         found = ridge.losses(problem, ridge.best_response(problem, log_decay))
         np.testing.assert_allclose((found.valid, found.test), expected, atol=1e-6)
+    steps = itertools.islice(ridge.descent(problem, np.full((785, 10), -6.0)), 30)
+    for step, (_, found) in enumerate(steps, start=1):
+        if step in KNOWN_PATH:
+            np.testing.assert_allclose((found.valid, found.test), KNOWN_PATH[step], atol=1e-6)
+    found = ridge.losses(problem, ridge.best_response(problem, ridge.optimum(problem, [-5.0] * 10)))
+    np.testing.assert_allclose((found.valid, found.test), KNOWN_CLASSES, atol=1e-6)
