@@ -7,7 +7,12 @@ follows the validation gradient through it (Lorraine and Duvenaud, 2018, arXiv:1
 from shohypernet import data, hypernets, hyperparameters, losses, penalties
 from shohypernet.fit import History, Result, fit
 from shohypernet.hyperoptimizer import HyperOptimizer, Info
-from shohypernet.hypertraining import global_response, local_response, simultaneous
+from shohypernet.hypertraining import (
+    centred_response,
+    global_response,
+    local_response,
+    simultaneous,
+)
 from shohypernet.problem import Problem, supervised
 from shohypernet.training import Trained, train
 
@@ -18,6 +23,7 @@ __all__ = [
     "Problem",
     "Result",
     "Trained",
+    "centred_response",
     "data",
     "fit",
     "global_response",

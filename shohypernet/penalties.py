@@ -106,6 +106,37 @@ def class_norm_penalty(params: Any, decay: jax.Array) -> jax.Array:
     return jnp.mean(jax.vmap(_norm, in_axes=1)(by_class))
 
 
+def spread(hyperparams: Any, params: Any) -> Any:
+    """Each hyperparameter, repeated for every weight that it stands for.
+
+    Args:
+      hyperparams: a prefix of `params` (see the module's docstring).
+      params: weights.
+
+    Returns:
+      A tree like `params`.
+
+    Raises:
+      ValueError: if a hyperparameter cannot be broadcast to the weights that it stands for.
+    """
+
+    def over(value: jax.Array, leaf: jax.Array) -> jax.Array:
+        try:
+            return jnp.broadcast_to(value, leaf.shape)
+        except ValueError as error:
+            raise ValueError(
+                f"a hyperparameter of shape {jnp.shape(value)} does not broadcast to weights of "
+                f"shape {leaf.shape}; give one number, one a last-axis unit, or one a weight "
+                "(penalties.decays makes each)."
+            ) from error
+
+    return jax.tree.map(
+        lambda value, below: jax.tree.map(lambda leaf: over(value, leaf), below),
+        hyperparams,
+        params,
+    )
+
+
 def _norm(tree: Any) -> jax.Array:
     # The floor keeps the gradient finite where every weight is exactly zero.
     squares = optax.tree.norm(tree, squared=True)
@@ -113,17 +144,4 @@ def _norm(tree: Any) -> jax.Array:
 
 
 def _over_weights(function: Any, params: Any, decay: Any) -> Any:
-    def expand(coefficient: jax.Array, weights: Any) -> Any:
-        def one(leaf: jax.Array) -> jax.Array:
-            try:
-                return function(leaf, jnp.broadcast_to(coefficient, leaf.shape))
-            except ValueError as error:
-                raise ValueError(
-                    f"a decay of shape {jnp.shape(coefficient)} does not broadcast to weights of "
-                    f"shape {leaf.shape}; give one number, one a last-axis unit, or one a weight "
-                    "(penalties.decays makes each)."
-                ) from error
-
-        return jax.tree.map(one, weights)
-
-    return jax.tree.map(expand, decay, params)
+    return jax.tree.map(function, params, spread(decay, params))

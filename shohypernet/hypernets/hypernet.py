@@ -42,19 +42,15 @@ def dense(
     """
     if any(width < 1 for width in features):
         raise ValueError(f"a hypernet's widths must be 1 or more, got {tuple(features)}.")
+    require_floating(params)
     leaves, treedef = jax.tree.flatten(params)
-    if not leaves or not all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves):
-        raise ValueError(
-            "a hypernet makes a tree of floating-point weights with at least one array, got "
-            f"{jax.tree.map(lambda leaf: leaf.dtype, params)}."
-        )
     network = _Dense([leaf.shape for leaf in leaves], features, activation, init_scale)
 
     def init(key: jax.Array, hyperparams: Any) -> Any:
-        return network.init(key, _ravel(hyperparams))
+        return network.init(key, ravel(hyperparams))
 
     def apply(hypernet_params: Any, hyperparams: Any) -> Any:
-        made: Any = network.apply(hypernet_params, _ravel(hyperparams))
+        made: Any = network.apply(hypernet_params, ravel(hyperparams))
         typed = [array.astype(leaf.dtype) for array, leaf in zip(made, leaves, strict=True)]
         return jax.tree.unflatten(treedef, typed)
 
@@ -80,5 +76,20 @@ class _Dense(nn.Module):
         return made
 
 
-def _ravel(hyperparams: Any) -> jax.Array:
+def require_floating(params: Any) -> None:
+    """Refuses weights that no hypernet can make.
+
+    Raises:
+      ValueError: for an empty tree, or weights that aren't floating point.
+    """
+    leaves = jax.tree.leaves(params)
+    if not leaves or not all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves):
+        raise ValueError(
+            "a hypernet makes a tree of floating-point weights with at least one array, got "
+            f"{jax.tree.map(lambda leaf: leaf.dtype, params)}."
+        )
+
+
+def ravel(hyperparams: Any) -> jax.Array:
+    """All hyperparameters in one vector, in the order of the tree."""
     return jnp.concatenate([jnp.ravel(leaf) for leaf in jax.tree.leaves(hyperparams)])

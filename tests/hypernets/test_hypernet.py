@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 from scipy import stats
 
-from shohypernet.hypernets import factorised, linear, mlp
+from shohypernet.hypernets import factorised, linear, mlp, structured
 
 BUILDERS = {
     "mlp": lambda params, **options: mlp(params, (4,), **options),
     "linear": linear,
     "factorised": lambda params, **options: factorised(params, 2, **options),
+    "structured": structured,
 }
 every_hypernet = pytest.mark.parametrize("build", BUILDERS.values(), ids=BUILDERS)
 
