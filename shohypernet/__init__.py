@@ -4,8 +4,23 @@ A hypernetwork w_φ(λ) learns to output nearly optimal weights for any hyperpar
 follows the validation gradient through it (Lorraine and Duvenaud, 2018, arXiv:1802.09419).
 """
 
-from shohypernet import data, hypernets, hyperparameters, losses, penalties
+from shohypernet import (
+    data,
+    diagnostics,
+    hypergradients,
+    hypernets,
+    hyperparameters,
+    losses,
+    penalties,
+)
 from shohypernet.fit import History, Result, fit
+from shohypernet.hypergradients.back_optimisation import back_optimisation
+from shohypernet.hypergradients.drmad import drmad
+from shohypernet.hypergradients.forward import forward, real_time
+from shohypernet.hypergradients.hoag import hoag
+from shohypernet.hypergradients.implicit import implicit
+from shohypernet.hypergradients.reversible import reversible
+from shohypernet.hypergradients.unrolled import truncated, unrolled
 from shohypernet.hyperoptimizer import HyperOptimizer, Info
 from shohypernet.hypertraining import (
     centred_response,
@@ -23,16 +38,27 @@ __all__ = [
     "Problem",
     "Result",
     "Trained",
+    "back_optimisation",
     "centred_response",
     "data",
+    "diagnostics",
+    "drmad",
     "fit",
+    "forward",
     "global_response",
+    "hoag",
+    "hypergradients",
     "hypernets",
     "hyperparameters",
+    "implicit",
     "local_response",
     "losses",
     "penalties",
+    "real_time",
+    "reversible",
     "simultaneous",
     "supervised",
     "train",
+    "truncated",
+    "unrolled",
 ]

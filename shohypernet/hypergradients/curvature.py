@@ -1,0 +1,78 @@
+"""Products with the curvature of the training loss, without the matrix."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import optax
+
+from shohypernet.hypergradients.linear_solvers import Product
+from shohypernet.problem import Problem
+
+Curvature = Callable[[Any, Any, Any, jax.Array], Product]  # of params, λ, a batch and a key
+
+
+def hessian(problem: Problem) -> Curvature:
+    """C = ∂²L_train/∂w². A product costs two gradient evaluations."""
+
+    def at(params: Any, hyperparams: Any, batch: Any, key: jax.Array) -> Product:
+        def gradient(params: Any) -> Any:
+            return jax.grad(problem.train_loss)(params, hyperparams, batch, key)
+
+        # Linearised once, so that a product repeats none of the work at the weights.
+        return jax.linearize(gradient, params)[1]
+
+    return at
+
+
+def gauss_newton(
+    outputs: Callable[[Any, Any, jax.Array], Any],
+    loss: Callable[[Any, Any], jax.Array],
+    penalty: Callable[[Any, Any], jax.Array],
+) -> Curvature:
+    """C = Jᵀ (∂²ℓ/∂z²) J + ∂²R/∂w² for L_train(w, λ) = ℓ(z(w), x) + R(w, λ), J = ∂z/∂w.
+
+    Where ℓ and R are convex it is positive semidefinite, as the Hessian of a deep network is not,
+    and conjugate gradients can rely on it. A product costs two gradient evaluations.
+
+    Args:
+      outputs: `outputs(params, batch, key) -> z`, the model.
+      loss: `loss(z, batch) -> scalar`, convex in z.
+      penalty: `penalty(params, hyperparams) -> scalar`, with λ unconstrained.
+
+    Reference:
+      Schraudolph (2002), "Fast Curvature Matrix-Vector Products for Second-Order Gradient Descent".
+    """
+
+    def at(params: Any, hyperparams: Any, batch: Any, key: jax.Array) -> Product:
+        made, push = jax.linearize(lambda params: outputs(params, batch, key), params)
+        pull = jax.linear_transpose(push, params)
+        bend = jax.linearize(jax.grad(lambda made: loss(made, batch)), made)[1]
+        stiffen = jax.linearize(jax.grad(lambda params: penalty(params, hyperparams)), params)[1]
+
+        def product(vector: Any) -> Any:
+            (bent,) = pull(bend(push(vector)))
+            return optax.tree.add(bent, stiffen(vector))
+
+        return product
+
+    return at
+
+
+def damped(product: Product, damping: float) -> Product:
+    """C + δI."""
+    return lambda vector: optax.tree.add_scale(product(vector), damping, vector)
+
+
+def cross_product(
+    problem: Problem, params: Any, hyperparams: Any, batch: Any, key: jax.Array, vector: Any
+) -> Any:
+    """(∂²L_train/∂λ∂w) v, the gradient with respect to λ of ⟨∂L_train/∂w, v⟩: shaped like λ."""
+
+    def slope(hyperparams: Any) -> jax.Array:
+        def loss(params: Any) -> jax.Array:
+            return problem.train_loss(params, hyperparams, batch, key)
+
+        return jax.jvp(loss, (params,), (vector,))[1]
+
+    return jax.grad(slope)(hyperparams)

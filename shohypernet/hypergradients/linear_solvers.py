@@ -1,0 +1,119 @@
+"""Approximate solutions of C x = b, for a matrix known by its products with vectors.
+
+C is the curvature of the training loss, symmetric; x and b are trees like the weights.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+Product = Callable[[Any], Any]  # v -> C v
+
+
+class Solution(NamedTuple):
+    """An approximate C⁻¹ b.
+
+    Attributes:
+      value: x.
+      products: how many products with C it took, a number or a scalar array.
+    """
+
+    value: Any
+    products: Any
+
+
+Solver = Callable[[Product, Any], Solution]  # `solver(product, b)`
+
+
+def conjugate_gradient(
+    steps: int, *, tolerance: float | jax.Array = 0.0, start: Any = None
+) -> Solver:
+    """Conjugate gradients, for a positive definite C.
+
+    Args:
+      steps: products at most.
+      tolerance: stop as soon as ‖C x − b‖₂ is no more than this, in units of b.
+      start: a first guess of x, at the price of one more product; zero if None.
+
+    Raises:
+      ValueError: if steps is below 1.
+
+    Reference:
+      Hestenes and Stiefel (1952).
+    """
+    if steps < 1:
+        raise ValueError(f"conjugate_gradient() needs steps >= 1, got {steps}.")
+
+    def solve(product: Product, target: Any) -> Solution:
+        guess = optax.tree.zeros_like(target) if start is None else start
+        residual = target if start is None else optax.tree.sub(target, product(start))
+        square = _vdot(residual, residual)
+
+        def unfinished(carry: Any) -> jax.Array:
+            *_, square, step = carry
+            # Of exactly zero nothing is left to divide by, whatever the tolerance.
+            return (step < steps) & (square > tolerance**2) & (square > 0)
+
+        def improve(carry: Any) -> Any:
+            value, residual, direction, square, step = carry
+            image = product(direction)
+            length = square / _vdot(direction, image)
+            value = optax.tree.add_scale(value, length, direction)
+            residual = optax.tree.add_scale(residual, -length, image)
+            smaller = _vdot(residual, residual)
+            direction = optax.tree.add_scale(residual, smaller / square, direction)
+            return value, residual, direction, smaller, step + 1
+
+        carry = guess, residual, residual, square, jnp.int32(0)
+        value, *_, step = jax.lax.while_loop(unfinished, improve, carry)
+        return Solution(value, step if start is None else step + 1)
+
+    return solve
+
+
+def neumann(terms: int, step_size: float | jax.Array) -> Solver:
+    """The Neumann series: x = α Σ_{j=0…K} (I − αC)ʲ b.
+
+    It converges if α is below 2 / λ_max(C), like gradient descent of that step size, and diverges
+    above. α has nothing to do with the inner optimiser's step size; `diagnostics.sharpness` finds
+    λ_max.
+
+    Args:
+      terms: K, products; with 0 it is the identity times α.
+      step_size: α.
+
+    Raises:
+      ValueError: if terms is negative.
+
+    Reference:
+      Lorraine et al. (2019), arXiv:1911.02590, Algorithm 3.
+    """
+    if terms < 0:
+        raise ValueError(f"neumann() needs terms >= 0, got {terms}.")
+
+    def solve(product: Product, target: Any) -> Solution:
+        def add(_: jax.Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
+            term, total = carry
+            term = optax.tree.add_scale(term, -step_size, product(term))
+            return term, optax.tree.add(total, term)
+
+        _, total = jax.lax.fori_loop(0, terms, add, (target, target))
+        return Solution(optax.tree.scale(step_size, total), terms)
+
+    return solve
+
+
+def identity() -> Solver:
+    """The curvature taken for the identity: x = b, at no cost.
+
+    Reference:
+      T1 − T2, Luketina et al. (2016), arXiv:1511.06727.
+    """
+    return lambda product, target: Solution(target, 0)
+
+
+def _vdot(a: Any, b: Any) -> jax.Array:
+    return jnp.asarray(optax.tree.vdot(a, b))

@@ -1,0 +1,266 @@
+"""Reversible learning: SGD with momentum run backwards exactly, so that nothing need be kept.
+
+    forward    v_t = γ v_{t−1} − α ∇L_train(w_{t−1}),   w_t = w_{t−1} + v_t
+    backward   w_{t−1} = w_t − v_t,   v_{t−1} = (v_t + α ∇L_train(w_{t−1})) / γ
+               v̄ ← v̄ + w̄,   (w̄, λ̄) ← (w̄, λ̄) − α (∂²L_train/∂(w, λ)∂w) v̄,   v̄ ← γ v̄
+
+w and v are fixed-point integers, and the bits that γ v loses go into a buffer (see `lossless`), so
+the reversed trajectory is the forward one bit for bit. The buffer takes log₂(1/γ) bits a weight and
+step, 0.15 at γ = 0.9, where the trajectory itself would take 64. The paper's velocity is this one
+divided by its step size, and its (1 − γ) is part of our α: the steps are those of
+`optax.sgd(α, momentum=γ)`.
+
+Maclaurin et al. (2015), "Gradient-based Hyperparameter Optimization through Reversible Learning",
+arXiv:1502.03492, Algorithms 1 to 3.
+"""
+
+import functools
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.flatten_util import ravel_pytree
+
+from shohypernet.hypergradients import inner as inners
+from shohypernet.hypergradients import lossless, rounds
+from shohypernet.hypergradients.inner import Estimate, Inner
+from shohypernet.hyperoptimizer import HyperOptimizer
+from shohypernet.problem import Problem
+
+BITS = 28  # after the point: numbers up to 8, in steps of 4e-9
+
+
+class Momentum(NamedTuple):
+    """What a round of training starts from besides w_0.
+
+    Attributes:
+      learning_rate: α, scalar.
+    """
+
+    learning_rate: jax.Array
+
+
+class Exact(NamedTuple):
+    """A point of the trajectory, as int32, and the buffer.
+
+    Attributes:
+      position: w, shape (D,).
+      velocity: v, shape (D,).
+      buffer: the words of lost bits, uint32, shape (words, D).
+    """
+
+    position: jax.Array
+    velocity: jax.Array
+    buffer: jax.Array
+
+
+class Descent(NamedTuple):
+    """The dynamics, with everything but the point and the time already given.
+
+    Attributes:
+      at_rest: `at_rest(params) -> Exact`: w_0, no velocity, an empty buffer.
+      forward: `forward(exact, t) -> (exact, loss, fits)`; `fits` tells whether the numbers stayed
+        within the range of fixed-point ones.
+      backward: `backward(exact, t) -> exact`: what `forward` made its result of.
+      params: `params(exact) -> tree`, the weights that the point stands for.
+    """
+
+    at_rest: Any
+    forward: Any
+    backward: Any
+    params: Any
+
+
+def descent(
+    problem: Problem,
+    learning_rate: jax.Array,
+    momentum: Fraction,
+    hyperparams: Any,
+    like: Any,
+    inputs: tuple[Any, jax.Array],
+    bits: int,
+) -> Descent:
+    """SGD with momentum on L_train(·, λ) in arithmetic that can be undone.
+
+    Args:
+      problem: gives the training loss.
+      learning_rate: α.
+      momentum: γ.
+      hyperparams: λ.
+      like: weights, for their form.
+      inputs: the batches and keys of the T steps.
+      bits: of the fixed-point numbers after the point.
+    """
+    unravel = ravel_pytree(like)[1]
+    used = lossless.words(inners.count(inputs[0]), momentum)
+    word_of = jnp.asarray(used, jnp.int32)
+    largest = 2.0 ** (lossless.WORD_BITS - 1 - bits)
+
+    def push(exact: Exact, t: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """−α ∇L_train, the same as fixed-point numbers, and the loss."""
+        # Behind barriers it is compiled by itself, to the same numbers in both directions.
+        batch, key = _at(inputs, t)
+        weights, lam, batch = jax.lax.optimization_barrier(
+            (lossless.decode(exact.position, bits), hyperparams, batch)
+        )
+        loss, gradient = jax.value_and_grad(
+            lambda flat: problem.train_loss(unravel(flat), lam, batch, key)
+        )(weights)
+        change = -learning_rate * gradient
+        return jax.lax.optimization_barrier((change, lossless.encode(change, bits), loss))
+
+    def at_rest(params: Any) -> Exact:
+        position = lossless.encode(ravel_pytree(params)[0], bits)
+        buffer = jnp.zeros((used[-1] + 1, position.size), jnp.uint32)
+        return Exact(position, jnp.zeros_like(position), buffer)
+
+    def forward(exact: Exact, t: jax.Array) -> tuple[Exact, jax.Array, jax.Array]:
+        position, velocity, buffer = exact
+        change, pushed, loss = push(exact, t)
+        word = word_of[t]
+        velocity, kept = lossless.multiply(velocity, buffer[word], momentum)
+        velocity = velocity + pushed
+        # In integers a sum too large would wrap around without a word.
+        reach = lossless.decode(position, bits) + lossless.decode(velocity, bits)
+        fits = jnp.all((jnp.abs(reach) < largest) & (jnp.abs(change) < largest))
+        return Exact(position + velocity, velocity, buffer.at[word].set(kept)), loss, fits
+
+    def backward(exact: Exact, t: jax.Array) -> Exact:
+        position, velocity, buffer = exact
+        position = position - velocity
+        _, pushed, _ = push(Exact(position, velocity, buffer), t)
+        word = word_of[t]
+        velocity, kept = lossless.divide(velocity - pushed, buffer[word], momentum)
+        return Exact(position, velocity, buffer.at[word].set(kept))
+
+    def params(exact: Exact) -> Any:
+        return unravel(lossless.decode(exact.position, bits))
+
+    return Descent(at_rest, forward, backward, params)
+
+
+def hypergradient(
+    problem: Problem,
+    momentum: float,
+    hyperparams: Any,
+    inner: Inner,
+    train_batches: Any,
+    valid_batch: Any,
+    key: jax.Array,
+    *,
+    bits: int = BITS,
+) -> Estimate:
+    """T steps of training from `inner`, and dL_valid/dλ by running them backwards.
+
+    Args:
+      problem: gives both losses.
+      momentum: γ, a fraction such as 0.9.
+      hyperparams: λ, unconstrained.
+      inner: the weights to start from, at rest, and `Momentum(learning_rate)`.
+      train_batches: a training batch for each of the T steps, on a leading axis.
+      valid_batch: the batch of L_valid.
+      key: for what is random in the training loss.
+      bits: of w and v after the point, which leaves 31 − bits before it.
+
+    Returns:
+      The estimate, which takes 4T + 1 gradient evaluations: going back through a step is a gradient
+      and a Hessian-vector product. If the start isn't reached again exactly, for w or v grew beyond
+      2^(31 − bits), every number of the gradient is NaN.
+
+    Raises:
+      ValueError: for a momentum that isn't a fraction in (0, 1], or bits outside 1 to 30.
+    """
+    if not 1 <= bits <= lossless.WORD_BITS - 2:
+        raise ValueError(f"fixed-point numbers need 1 to 30 bits after the point, got {bits}.")
+    gamma = lossless.fraction(momentum)
+    alpha = inner.opt_state.learning_rate
+    inputs = inners.inputs(key, train_batches)
+    dynamics = descent(problem, alpha, gamma, hyperparams, inner.params, inputs, bits)
+    steps = jnp.arange(inners.count(train_batches))
+
+    def ahead(exact: Exact, t: jax.Array) -> tuple[Exact, Any]:
+        exact, loss, fits = dynamics.forward(exact, t)
+        return exact, (loss, fits)
+
+    first = dynamics.at_rest(inner.params)
+    last, (losses, fits) = jax.lax.scan(ahead, first, steps)
+    params = dynamics.params(last)
+    valid_loss, (weights, direct) = jax.value_and_grad(problem.valid_loss, (0, 1))(
+        params, hyperparams, valid_batch
+    )
+
+    def back(carry: Any, t: jax.Array) -> Any:
+        exact, of_weights, of_velocity, of_hyperparams = carry
+        exact = dynamics.backward(exact, t)
+        batch, key = _at(inputs, t)
+        of_velocity = optax.tree.add(of_velocity, of_weights)
+
+        def slope(params: Any, hyperparams: Any) -> jax.Array:
+            def loss(params: Any) -> jax.Array:
+                return problem.train_loss(params, hyperparams, batch, key)
+
+            return jax.jvp(loss, (params,), (of_velocity,))[1]
+
+        bent, mixed = jax.grad(slope, (0, 1))(dynamics.params(exact), hyperparams)
+        of_weights = optax.tree.add_scale(of_weights, -alpha, bent)
+        of_hyperparams = optax.tree.add_scale(of_hyperparams, -alpha, mixed)
+        of_velocity = optax.tree.scale(float(gamma), of_velocity)
+        return (exact, of_weights, of_velocity, of_hyperparams), None
+
+    carry = last, weights, optax.tree.zeros_like(weights), direct
+    (reached, _, _, gradient), _ = jax.lax.scan(back, carry, steps, reverse=True)
+    same = [jnp.all(a == b) for a, b in zip(reached, first, strict=True)]
+    flat = jnp.abs(ravel_pytree(inner.params)[0])
+    fits = jnp.all(fits) & jnp.all(flat < 2.0 ** (lossless.WORD_BITS - 1 - bits))
+    honest = fits & jnp.all(jnp.stack(same))
+    gradient = jax.tree.map(lambda leaf: jnp.where(honest, leaf, jnp.nan), gradient)
+    end = Inner(params, inner.opt_state)
+    return Estimate(gradient, end, jnp.mean(losses), valid_loss, 4 * len(steps) + 1)
+
+
+def reversible(
+    problem: Problem,
+    *,
+    learning_rate: float,
+    momentum: float,
+    hyper_optimizer: optax.GradientTransformation,
+    bits: int = BITS,
+) -> HyperOptimizer:
+    """Reversible learning: every round trains anew from the same w_0, and runs back to it.
+
+    Args:
+      problem: what is tuned.
+      learning_rate: α, of SGD with momentum.
+      momentum: γ, a fraction such as 0.9.
+      hyper_optimizer: for λ.
+      bits: of w and v after the point, which leaves 31 − bits before it.
+
+    Returns:
+      A HyperOptimizer whose round of T inner steps takes 4T + 1 gradient evaluations.
+
+    Raises:
+      ValueError: for a momentum that isn't a fraction in (0, 1], or bits outside 1 to 30.
+
+    Reference:
+      Maclaurin et al. (2015), arXiv:1502.03492.
+    """
+    lossless.fraction(momentum)
+
+    def start(key: jax.Array, hyperparams: Any) -> Inner:
+        del hyperparams
+        flat, unravel = ravel_pytree(problem.init(key))
+        # To the numbers that there are, so that training with a step size of 0 changes nothing.
+        params = unravel(lossless.decode(lossless.encode(flat, bits), bits))
+        return Inner(params, Momentum(jnp.asarray(learning_rate, float)))
+
+    return rounds.anew(
+        start,
+        functools.partial(hypergradient, problem, momentum, bits=bits),
+        hyper_optimizer,
+    )
+
+
+def _at(inputs: tuple[Any, jax.Array], t: jax.Array) -> Any:
+    return jax.tree.map(lambda leaf: leaf[t], inputs)

@@ -1,0 +1,170 @@
+"""Reverse mode through the steps of training, all of them or the last few.
+
+    w_t = Φ_t(w_{t−1}, λ),  t = 1 … T;    dL_valid/dλ = ∂L_valid/∂λ + Σ_t (∂Φ_t/∂λ)ᵀ w̄_t
+    w̄_T = ∂L_valid/∂w_T,   w̄_{t−1} = (∂Φ_t/∂w_{t−1})ᵀ w̄_t
+
+Φ is one step of any optax optimiser on L_train, and may itself depend on λ: step sizes and momenta
+can be tuned. Truncated after K of the T steps, the sum leaves out how the first T − K depend on λ.
+
+Domke (2012), "Generic Methods for Optimization-Based Modeling"; Maclaurin et al. (2015),
+"Gradient-based Hyperparameter Optimization through Reversible Learning", arXiv:1502.03492;
+Franceschi et al. (2017), "Forward and Reverse Gradient-Based Hyperparameter Optimization",
+arXiv:1703.01785, Algorithm 1 (Reverse-HG). Truncation: Shaban et al. (2019), arXiv:1810.10667.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from shohypernet.hypergradients import inner as inners
+from shohypernet.hypergradients import rounds, segments
+from shohypernet.hypergradients.inner import Estimate, Inner, InnerOptimizer
+from shohypernet.hyperoptimizer import HyperOptimizer
+from shohypernet.problem import Problem
+
+
+def hypergradient(
+    problem: Problem,
+    inner_optimizer: InnerOptimizer,
+    hyperparams: Any,
+    inner: Inner,
+    train_batches: Any,
+    valid_batch: Any,
+    key: jax.Array,
+    *,
+    backward_steps: int | None = None,
+    segment: int | None = None,
+) -> Estimate:
+    """T steps of training from `inner`, and dL_valid/dλ in reverse mode through the last K.
+
+    Args:
+      problem: gives both losses.
+      inner_optimizer: Φ, an optax optimiser, or a function from λ to one.
+      hyperparams: λ, unconstrained.
+      inner: where training starts.
+      train_batches: a training batch for each of the T steps, on a leading axis.
+      valid_batch: the batch of L_valid.
+      key: for what is random in the training loss.
+      backward_steps: K; None takes all T, and the gradient is that of the training as it was done.
+      segment: inner steps of which only the first weights are kept, and the rest is computed again;
+        None takes ⌈√K⌉, for memory that grows like √K. K or more keeps all of them.
+
+    Returns:
+      The estimate, which takes T + 2K + 1 gradient evaluations, and one for every step that was
+      computed again: going back through a step costs a Hessian-vector product, counted as two.
+
+    Raises:
+      ValueError: if backward_steps is not between 1 and T, or segment is below 1.
+    """
+    steps = inners.count(train_batches)
+    last = steps if backward_steps is None else backward_steps
+    if not 1 <= last <= steps:
+        raise ValueError(
+            f"backward_steps must lie between 1 and the number of inner steps, {steps}, got {last}."
+        )
+    segment = segments.square_root(last) if segment is None else segment
+    if segment < 1:
+        raise ValueError(f"a segment needs 1 step or more, got segment={segment}.")
+    advance = inners.step(problem, inner_optimizer)
+
+    def train(hyperparams: Any, inner: Inner, inputs: Any) -> tuple[Inner, jax.Array]:
+        return segments.scan(
+            lambda inner, at: advance(inner, hyperparams, *at), inner, inputs, segment
+        )
+
+    inputs = inners.inputs(key, train_batches)
+    before = jax.tree.map(lambda leaf: leaf[: steps - last], inputs)
+    through = jax.tree.map(lambda leaf: leaf[steps - last :], inputs)
+    inner, first_losses = train(hyperparams, inner, before)
+
+    def outer(hyperparams: Any) -> tuple[jax.Array, tuple[Inner, jax.Array]]:
+        end, losses = train(hyperparams, inner, through)
+        return problem.valid_loss(end.params, hyperparams, valid_batch), (end, losses)
+
+    (valid_loss, (end, losses)), gradient = jax.value_and_grad(outer, has_aux=True)(hyperparams)
+    return Estimate(
+        gradient=gradient,
+        inner=end,
+        train_loss=jnp.mean(jnp.concatenate([first_losses, losses])),
+        valid_loss=valid_loss,
+        gradient_evaluations=steps + 2 * last + 1 + segments.recomputed(last, segment),
+    )
+
+
+def unrolled(
+    problem: Problem,
+    *,
+    inner_optimizer: InnerOptimizer,
+    hyper_optimizer: optax.GradientTransformation,
+    segment: int | None = None,
+) -> HyperOptimizer:
+    """Full unrolling: every round trains anew from the same w_0, and is differentiated whole.
+
+    λ is tuned for just that training: its start, its steps and its optimiser.
+
+    Args:
+      problem: what is tuned.
+      inner_optimizer: an optax optimiser, or a function from λ to one, such as
+        `lambda λ: optax.sgd(jnp.exp(λ["rate"]), momentum=jax.nn.sigmoid(λ["momentum"]))`.
+      hyper_optimizer: for λ.
+      segment: inner steps that are kept or computed again together, ⌈√T⌉ if None.
+
+    Returns:
+      A HyperOptimizer whose round of T inner steps takes 3T + 1 gradient evaluations, and one more
+      for each step computed again.
+
+    Raises:
+      ValueError: if segment is below 1.
+
+    Reference:
+      Maclaurin et al. (2015), arXiv:1502.03492; Franceschi et al. (2017), arXiv:1703.01785.
+    """
+    return rounds.anew(
+        functools.partial(inners.start, problem, inner_optimizer),
+        functools.partial(hypergradient, problem, inner_optimizer, segment=segment),
+        hyper_optimizer,
+    )
+
+
+def truncated(
+    problem: Problem,
+    *,
+    inner_optimizer: InnerOptimizer,
+    hyper_optimizer: optax.GradientTransformation,
+    backward_steps: int,
+    segment: int | None = None,
+) -> HyperOptimizer:
+    """Truncated unrolling: weights go on from round to round, and the last K steps are reversed.
+
+    Cheap, and biased towards what a few steps can show (Wu et al. 2018, arXiv:1803.02021).
+
+    Args:
+      problem: what is tuned.
+      inner_optimizer: an optax optimiser, or a function from λ to one.
+      hyper_optimizer: for λ.
+      backward_steps: K, at most the inner steps T of a round.
+      segment: inner steps that are kept or computed again together, ⌈√K⌉ if None.
+
+    Returns:
+      A HyperOptimizer whose round takes T + 2K + 1 gradient evaluations, and one more for each step
+      computed again.
+
+    Raises:
+      ValueError: if backward_steps or segment is below 1, or a round has fewer inner steps.
+
+    Reference:
+      Shaban et al. (2019), arXiv:1810.10667.
+    """
+    if backward_steps < 1:
+        raise ValueError(f"truncated() needs backward_steps >= 1, got {backward_steps}.")
+
+    return rounds.going_on(
+        functools.partial(inners.start, problem, inner_optimizer),
+        functools.partial(
+            hypergradient, problem, inner_optimizer, backward_steps=backward_steps, segment=segment
+        ),
+        hyper_optimizer,
+    )
