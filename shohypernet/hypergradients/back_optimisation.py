@@ -11,17 +11,34 @@ Domke (2012), "Generic Methods for Optimization-Based Modeling", Algorithms 2 to
 """
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 
 from shohypernet.hypergradients import inner as inners
 from shohypernet.hypergradients import rounds
 from shohypernet.hypergradients.inner import Estimate, Inner
 from shohypernet.hyperoptimizer import HyperOptimizer
 from shohypernet.problem import Problem
+
+
+class LBFGSState(NamedTuple):
+    """What L-BFGS remembers, of weights in one row.
+
+    Attributes:
+      params: w_{t−1}, shape (D,).
+      gradient: ∇L there.
+      steps: differences of the last weights, shape (memory, D), the newest last.
+      changes: those of their gradients.
+    """
+
+    params: jax.Array
+    gradient: jax.Array
+    steps: jax.Array
+    changes: jax.Array
 
 
 def gradient_descent(learning_rate: float) -> optax.GradientTransformation:
@@ -35,12 +52,49 @@ def heavy_ball(learning_rate: float, momentum: float) -> optax.GradientTransform
 
 
 def l_bfgs(learning_rate: float, memory: int = 5) -> optax.GradientTransformation:
-    """An inner solver: w ← w − α B ∇L with B the inverse Hessian of the last `memory` steps.
+    """An inner solver: w ← w − α B ∇L, B the inverse Hessian that the last `memory` steps suggest.
 
-    With a step size in place of Domke's line search. It is for one whole training set: from one
-    minibatch to another the gradient changes for other reasons than the curvature.
+    With a step size in place of a line search, and the plain gradient at first. It is for one whole
+    training set: from one minibatch to another the gradient changes for other reasons than the
+    curvature. Optax's own takes the length of its first step for a constant, which it isn't here.
+
+    Reference:
+      Nocedal and Wright (2006), "Numerical Optimization", algorithm 7.4.
     """
-    return optax.chain(optax.scale_by_lbfgs(memory), optax.scale_by_learning_rate(learning_rate))
+
+    def init(params: Any) -> LBFGSState:
+        flat = ravel_pytree(params)[0]
+        return LBFGSState(
+            flat, jnp.zeros_like(flat), *jnp.zeros((2, memory, flat.size), flat.dtype)
+        )
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, LBFGSState]:
+        (slope, unravel), at = ravel_pytree(updates), ravel_pytree(params)[0]
+        # Not by concatenation, which crashed within nested scans on a CPU (jaxlib 0.10.2).
+        steps = jnp.roll(state.steps, -1, axis=0).at[-1].set(at - state.params)
+        changes = jnp.roll(state.changes, -1, axis=0).at[-1].set(slope - state.gradient)
+        products = jnp.sum(steps * changes, axis=1)
+        # A pair that isn't there yet, or shows no positive curvature, is passed over.
+        good = products > 0
+        inverses = jnp.where(good, 1 / jnp.where(good, products, 1), 0)
+        pairs = steps, changes, inverses
+
+        def down(direction: jax.Array, pair: Any) -> tuple[jax.Array, jax.Array]:
+            step, change, inverse = pair
+            length = inverse * jnp.sum(step * direction)
+            return direction - length * change, length
+
+        def up(direction: jax.Array, pair: Any) -> tuple[jax.Array, None]:
+            (step, change, inverse), length = pair
+            return direction + (length - inverse * jnp.sum(change * direction)) * step, None
+
+        direction, lengths = jax.lax.scan(down, slope, pairs, reverse=True)
+        square = jnp.where(good[-1], jnp.sum(changes[-1] ** 2), 1)
+        direction *= jnp.where(good[-1], products[-1] / square, 1)
+        direction, _ = jax.lax.scan(up, direction, (pairs, lengths))
+        return unravel(-learning_rate * direction), LBFGSState(at, slope, steps, changes)
+
+    return optax.GradientTransformation(init, update)
 
 
 def hypergradient(

@@ -64,15 +64,22 @@ def damped(product: Product, damping: float) -> Product:
     return lambda vector: optax.tree.add_scale(product(vector), damping, vector)
 
 
-def cross_product(
-    problem: Problem, params: Any, hyperparams: Any, batch: Any, key: jax.Array, vector: Any
-) -> Any:
-    """(∂²L_train/∂λ∂w) v, the gradient with respect to λ of ⟨∂L_train/∂w, v⟩: shaped like λ."""
+def slope(
+    problem: Problem, batch: Any, key: jax.Array, vector: Any
+) -> Callable[[Any, Any], jax.Array]:
+    """⟨∂L_train/∂w, v⟩ as a function of w and λ: its gradients are Hessian and mixed products."""
 
-    def slope(hyperparams: Any) -> jax.Array:
+    def along(params: Any, hyperparams: Any) -> jax.Array:
         def loss(params: Any) -> jax.Array:
             return problem.train_loss(params, hyperparams, batch, key)
 
         return jax.jvp(loss, (params,), (vector,))[1]
 
-    return jax.grad(slope)(hyperparams)
+    return along
+
+
+def cross_product(
+    problem: Problem, params: Any, hyperparams: Any, batch: Any, key: jax.Array, vector: Any
+) -> Any:
+    """(∂²L_train/∂λ∂w) v, shaped like λ."""
+    return jax.grad(slope(problem, batch, key, vector), 1)(params, hyperparams)

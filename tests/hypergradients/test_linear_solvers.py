@@ -1,0 +1,88 @@
+"""Solvers against NumPy, on a tree."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from shohypernet.hypergradients.linear_solvers import conjugate_gradient, identity, neumann
+
+MATRIX = np.array([[1.5, 0.25, 0.0], [0.25, 1.0, -0.5], [0.0, -0.5, 2.0]])
+TARGET = np.array([1.0, -2.0, 0.5])
+
+
+def tree(vector):
+    return {"a": jnp.asarray(vector[:1]), "b": jnp.asarray(vector[1:, None])}
+
+
+def flat(tree):
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
+
+
+def product(vector):
+    return tree(MATRIX @ jnp.concatenate([vector["a"], vector["b"][:, 0]]))
+
+
+def test_conjugate_gradient_is_exact_after_as_many_steps_as_dimensions(float64):
+    found = jax.jit(lambda b: conjugate_gradient(3)(product, b))(tree(TARGET))
+    np.testing.assert_allclose(flat(found.value), np.linalg.solve(MATRIX, TARGET), rtol=1e-12)
+    assert found.products == 3
+
+
+def test_conjugate_gradient_is_best_in_its_krylov_space(float64):
+    """After two steps it has the least error, in the norm of C, of all of span{b, Cb}."""
+    found = flat(conjugate_gradient(2)(product, tree(TARGET)).value)
+    basis = np.stack([TARGET, MATRIX @ TARGET], axis=1)
+    best = basis @ np.linalg.solve(basis.T @ MATRIX @ basis, basis.T @ TARGET)
+    np.testing.assert_allclose(found, best, rtol=1e-12)
+
+
+# The first step is steepest descent, and leaves a residual of this length.
+FIRST = TARGET - (TARGET @ TARGET) / (TARGET @ MATRIX @ TARGET) * MATRIX @ TARGET
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "products"),
+    [
+        (1.01 * np.linalg.norm(TARGET), 0),
+        (0.99 * np.linalg.norm(TARGET), 1),
+        (1.01 * np.linalg.norm(FIRST), 1),
+        (0.99 * np.linalg.norm(FIRST), 2),
+        (1e-9, 3),
+    ],
+)
+def test_conjugate_gradient_stops_at_its_tolerance(float64, tolerance, products):
+    found = conjugate_gradient(9, tolerance=tolerance)(product, tree(TARGET))
+    assert np.linalg.norm(MATRIX @ flat(found.value) - TARGET) <= tolerance
+    assert found.products == products
+
+
+def test_conjugate_gradient_starts_where_it_is_told(float64):
+    solution = np.linalg.solve(MATRIX, TARGET)
+    solve = conjugate_gradient(9, tolerance=1e-6, start=tree(solution))
+    found = solve(product, tree(TARGET))
+    np.testing.assert_allclose(flat(found.value), solution, rtol=1e-12)
+    assert found.products == 1
+    nothing = conjugate_gradient(9)(product, tree(np.zeros(3)))
+    np.testing.assert_array_equal(flat(nothing.value), 0)
+
+
+@pytest.mark.parametrize("terms", [0, 1, 5])
+def test_neumann_by_hand(float64, terms):
+    powers = [np.linalg.matrix_power(np.eye(3) - 0.3 * MATRIX, j) for j in range(terms + 1)]
+    found = neumann(terms, 0.3)(product, tree(TARGET))
+    np.testing.assert_allclose(flat(found.value), 0.3 * sum(powers) @ TARGET, rtol=1e-12)
+    assert found.products == terms
+
+
+def test_identity():
+    found = identity()(product, tree(TARGET))
+    np.testing.assert_array_equal(flat(found.value), np.float32(TARGET))
+    assert found.products == 0
+
+
+def test_what_they_refuse():
+    with pytest.raises(ValueError, match="steps >= 1, got 0"):
+        conjugate_gradient(0)
+    with pytest.raises(ValueError, match="terms >= 0, got -1"):
+        neumann(-1, 0.1)
