@@ -133,7 +133,9 @@ def hypergradient(
     valid_loss, (through_weights, direct) = jax.value_and_grad(problem.valid_loss, (0, 1))(
         end.params, hyperparams, valid_batch
     )
-    gradient = inners.sweep(advance, hyperparams, iterates, inputs, through_weights, direct)
+    gradient = inners.sweep(
+        advance, hyperparams, lambda iterate: iterate, iterates, inputs, through_weights, direct
+    )
     return Estimate(gradient, end, jnp.mean(losses), valid_loss, 3 * len(losses) + 1)
 
 

@@ -58,7 +58,9 @@ def hypergradient(
 
     end, (losses, counters) = jax.lax.scan(through, inner, inputs)
 
-    def between(t: jax.Array, counters: Inner) -> Inner:
+    def between(place: tuple[jax.Array, Inner]) -> Inner:
+        t, counters = place
+
         def one(first: jax.Array, last: jax.Array, counter: jax.Array) -> jax.Array:
             if not jnp.issubdtype(first.dtype, jnp.floating):
                 return counter
@@ -66,11 +68,11 @@ def hypergradient(
 
         return jax.tree.map(one, inner, end, counters)
 
-    line = jax.vmap(between)(jnp.arange(steps), counters)
     valid_loss, (through_weights, direct) = jax.value_and_grad(problem.valid_loss, (0, 1))(
         end.params, hyperparams, valid_batch
     )
-    gradient = inners.sweep(advance, hyperparams, line, inputs, through_weights, direct)
+    places = jnp.arange(steps), counters
+    gradient = inners.sweep(advance, hyperparams, between, places, inputs, through_weights, direct)
     return Estimate(gradient, end, jnp.mean(losses), valid_loss, 3 * steps + 1)
 
 

@@ -114,7 +114,8 @@ def split_floats(tree: Any) -> tuple[list[jax.Array], Callable[[list[jax.Array]]
 def sweep(
     advance: Step,
     hyperparams: Any,
-    inners: Inner,
+    trajectory: Callable[[Any], Inner],
+    places: Any,
     inputs: tuple[Any, jax.Array],
     params_gradient: Any,
     hyperparams_gradient: Any,
@@ -126,7 +127,8 @@ def sweep(
     Args:
       advance: Φ, from `step`.
       hyperparams: λ.
-      inners: where each step is taken to have started, leaves led by an axis of T.
+      trajectory: where a step is taken to have started, from its place.
+      places: what the trajectory makes that of, leaves led by an axis of T.
       inputs: the batches and keys of the steps, likewise.
       params_gradient: w̄ at the end, ∂L_valid/∂w_T.
       hyperparams_gradient: λ̄ at the end, ∂L_valid/∂λ.
@@ -135,10 +137,10 @@ def sweep(
       dL_valid/dλ.
     """
 
-    def back(carry: tuple[Any, Any], at: tuple[Inner, tuple[Any, jax.Array]]) -> Any:
+    def back(carry: tuple[Any, Any], at: tuple[Any, tuple[Any, jax.Array]]) -> Any:
         cotangent, gradient = carry
-        inner, (batch, key) = at
-        floats, rebuild = split_floats(inner)
+        place, (batch, key) = at
+        floats, rebuild = split_floats(trajectory(place))
 
         def forward(floats: list[jax.Array], hyperparams: Any) -> list[jax.Array]:
             return split_floats(advance(rebuild(floats), hyperparams, batch, key)[0])[0]
@@ -146,8 +148,8 @@ def sweep(
         cotangent, more = jax.vjp(forward, floats, hyperparams)[1](cotangent)
         return (cotangent, optax.tree.add(gradient, more)), None
 
-    last = jax.tree.map(lambda leaf: leaf[-1], inners)
+    last = trajectory(jax.tree.map(lambda leaf: leaf[-1], places))
     still = last._replace(opt_state=optax.tree.zeros_like(last.opt_state))
     cotangent = split_floats(still._replace(params=params_gradient))[0]
     carry = cotangent, hyperparams_gradient
-    return jax.lax.scan(back, carry, (inners, inputs), reverse=True)[0][1]
+    return jax.lax.scan(back, carry, (places, inputs), reverse=True)[0][1]
