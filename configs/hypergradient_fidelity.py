@@ -29,14 +29,14 @@ def get_config(data: str = "mnist_5k") -> ConfigDict:
             "train_examples": train_examples,
             "valid_examples": valid_examples,
             "test_examples": test_examples,
-            "seed": 0,
             "levels": (-5.0,) if quick else (-7.0, -5.0, -3.0),  # means of the log decays
             "main_level": -5.0,
+            "draws": 1 if quick else 3,  # of N(0, 1), at the main level; elsewhere one
             "batch_size": 100 if quick else 1_000,  # where not the whole training set is used
             "cg_steps": (5, 20, 50) if quick else (5, 10, 20, 50, 100),
             "neumann_terms": (5, 20) if quick else (5, 20, 100, 500, 2_000),
-            "unrolled_steps": (10, 30) if quick else (10, 30, 100, 300, 1_000),
-            "hypernet_steps": (20, 100) if quick else (100, 1_000, 10_000),
+            "unrolled_steps": (10, 30) if quick else (10, 30, 100, 300),
+            "hypernet_steps": (20, 100) if quick else (100, 1_000, 5_000),
             "hypernet_inner_steps": 10,
             "hypernet_learning_rate": 1e-3,  # Adam
             "sampling_scale": 0.003,  # the paper's variance of 1e-5

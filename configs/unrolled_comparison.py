@@ -12,6 +12,16 @@ takes a few minutes on 2 cores. After a colon: `mnist` or `idx` for the paper's 
 
 from ml_collections import ConfigDict
 
+METHODS = (
+    "hyper-training",
+    "unrolled",
+    "truncated",
+    "implicit, CG",
+    "implicit, Neumann",
+    "T1-T2",
+    "DrMAD",
+)
+
 
 def get_config(data: str = "mnist_5k") -> ConfigDict:
     """Sizes, budgets, and the step sizes that are tried."""
@@ -29,6 +39,7 @@ def get_config(data: str = "mnist_5k") -> ConfigDict:
             "train_examples": train_examples,
             "valid_examples": valid_examples,
             "test_examples": test_examples,
+            "methods": METHODS[:2] if quick else METHODS,
             "seeds": (0,) if quick else (0, 1, 2),
             "start": -6.0,  # log decay of every weight
             "batch_size": 100 if quick else 1_000,  # for training and for validation

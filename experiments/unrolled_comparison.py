@@ -68,7 +68,7 @@ class Tuned(NamedTuple):
 
 
 def methods(config: Any) -> dict[str, Method]:
-    """The contenders; anything that makes a HyperOptimizer can join."""
+    """The contenders that the config names; anything that makes a HyperOptimizer can join."""
     steps, unrolled = config.inner_steps, config.unrolled_steps
 
     def gradient_method(
@@ -90,7 +90,7 @@ def methods(config: Any) -> dict[str, Method]:
 
     products = config.products
     series = neumann(products, config.neumann_step_size)
-    return {
+    known = {
         HYPERNET: Method(_hyper_training(config), steps, config.hypernet_rates, 2 * steps + 1),
         UNROLLED: gradient_method(shn.unrolled, unrolled, 3 * unrolled + 1, segment=unrolled),
         "truncated": gradient_method(
@@ -101,6 +101,13 @@ def methods(config: Any) -> dict[str, Method]:
         "T1-T2": implicit(identity(), 0),
         "DrMAD": gradient_method(shn.drmad, unrolled, 3 * unrolled + 1),
     }
+    strangers = set(config.methods) - known.keys()
+    if strangers or not {HYPERNET, UNROLLED} <= set(config.methods):
+        raise ValueError(
+            f"methods must be some of {sorted(known)}, with {HYPERNET!r} and {UNROLLED!r} among "
+            f"them; got {config.methods}."
+        )
+    return {name: known[name] for name in config.methods}
 
 
 def _hyper_training(config: Any) -> Callable[[Problem, Any, Any], shn.HyperOptimizer]:
