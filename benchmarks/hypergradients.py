@@ -13,7 +13,7 @@ hand, of T steps:
     iterates kept         T + 1       Domke's sweep makes a step again from its w_t
     both ends kept        2           DrMAD
     nothing kept          2 + 2 W     reversible: w and v, and W = ⌈T log₂(1/γ) / 29⌉ words of lost
-                                      bits, which XLA holds twice, for the loop there and the one back
+                                      bits, which XLA holds twice, for both loops
     forward mode          2 (n + 1)   w and v, and their derivatives for each of n hyperparameters
 
 to which comes what any step needs while it is made, measured with T = 2.

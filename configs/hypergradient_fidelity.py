@@ -38,7 +38,10 @@ def get_config(data: str = "mnist_5k") -> ConfigDict:
             "unrolled_steps": (10, 30) if quick else (10, 30, 100, 300),
             "hypernet_steps": (20, 100) if quick else (100, 1_000, 5_000),
             "hypernet_inner_steps": 10,
-            "hypernet_learning_rate": 1e-3,  # Adam
+            "hypernet_learning_rate": 1e-3,  # Adam, for all of φ at once
+            "weights_learning_rate": 1e-3,  # Adam on a cosine, for w₀ of centred hypernets
+            "jacobian_learning_rate": 1e-3,  # likewise, for those that learn J
+            "kronecker_iterations": 3,
             "sampling_scale": 0.003,  # the paper's variance of 1e-5
         }
     )

@@ -11,6 +11,7 @@ python -m experiments.hypergradient_fidelity --config=configs/hypergradient_fide
   --workdir=DIR
 """
 
+import functools
 import itertools
 import pathlib
 import time
@@ -25,10 +26,11 @@ import optax
 
 import shohypernet as shn
 from experiments import decay_problem, launch, report
-from shohypernet import hypergradients, ridge
+from shohypernet import hypergradients, hypernets, ridge
 from shohypernet.data import Data, minibatch
 from shohypernet.hypergradients.inner import Inner
 from shohypernet.hypergradients.linear_solvers import conjugate_gradient, identity, neumann
+from shohypernet.hypernets import Hypernet, Jacobian
 from shohypernet.problem import Problem
 
 MOMENTUM = 0.9
@@ -104,14 +106,54 @@ def entries(problem: Problem, config: Any) -> list[Entry]:
     return [
         *_implicit(problem, config),
         *_unrolled(problem, config),
-        *_hypernets(problem, "hypernet, factorised", config, _paper_hypernet(config)),
+        *_hypernets(problem, config),
     ]
 
 
-def _hypernets(
-    problem: Problem, method: str, config: Any, build: Callable[..., shn.HyperOptimizer]
-) -> list[Entry]:
-    return [hypernet_entry(problem, method, n, config, build) for n in config.hypernet_steps]
+def _hypernets(problem: Problem, config: Any) -> Iterable[Entry]:
+    """Hyper-training as in the paper, and with hypernets centred at λ̂."""
+    weights = jax.eval_shape(problem.init, jax.random.key(0))
+
+    def adam(steps: int, rate: float) -> optax.GradientTransformation:
+        return optax.adam(optax.cosine_decay_schedule(rate, steps))
+
+    def paper(hypernet: Hypernet) -> Callable[..., Any]:
+        return lambda steps: functools.partial(
+            shn.local_response,
+            hypernet=hypernet,
+            hypernet_optimizer=optax.adam(config.hypernet_learning_rate),
+            sampler=shn.hyperparameters.local_gaussian(config.sampling_scale),
+            samples=2,
+        )
+
+    def centred(jacobian: Callable[[int], Jacobian]) -> Callable[..., Any]:
+        return lambda steps: functools.partial(
+            shn.centred_response,
+            jacobian=jacobian(steps),
+            optimizer=adam(steps, config.weights_learning_rate),
+        )
+
+    def learned(hypernet: Hypernet) -> Callable[..., Any]:
+        return centred(
+            lambda steps: hypernets.linearised(
+                problem, hypernet, optimizer=adam(steps, config.jacobian_learning_rate), samples=2
+            )
+        )
+
+    def kronecker(iterations: int) -> Callable[..., Any]:
+        return centred(lambda steps: hypernets.kronecker(problem, iterations=iterations))
+
+    for name, build in {
+        "hypernet, factorised (paper)": paper(hypernets.factorised(weights)),
+        "hypernet, structured (STN)": paper(hypernets.structured(weights)),
+        "centred, factorised": learned(hypernets.factorised(weights)),
+        "centred, structured (Delta-STN)": learned(hypernets.structured(weights)),
+        "centred, elementwise": learned(hypernets.elementwise(weights)),
+        "centred, Kronecker, 1 iteration": kronecker(1),
+        "centred, Kronecker": kronecker(config.kronecker_iterations),
+    }.items():
+        for steps in config.hypernet_steps:
+            yield hypernet_entry(problem, name, steps, config, build(steps))
 
 
 def hypernet_entry(
@@ -166,20 +208,6 @@ def recorder() -> optax.GradientTransformation:
         return optax.tree.zeros_like(updates), updates
 
     return optax.GradientTransformation(init, update)
-
-
-def _paper_hypernet(config: Any) -> Callable[..., shn.HyperOptimizer]:
-    def build(problem: Problem, **optimizers: Any) -> shn.HyperOptimizer:
-        return shn.local_response(
-            problem,
-            shn.hypernets.factorised(jax.eval_shape(problem.init, jax.random.key(0))),
-            hypernet_optimizer=optax.adam(config.hypernet_learning_rate),
-            sampler=shn.hyperparameters.local_gaussian(config.sampling_scale),
-            samples=2,
-            **optimizers,
-        )
-
-    return build
 
 
 def _implicit(problem: Problem, config: Any) -> Iterable[Entry]:

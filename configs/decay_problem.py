@@ -1,0 +1,69 @@
+"""What the configs of the larger problems share: which data, and settings of hyper-training.
+
+    python -m experiments.NAME --config=configs/NAME.py:mnist ...
+
+The word after the colon chooses the data. `mnist`, `fashion_mnist` and `idx` get the paper's sizes,
+10,000 / 10,000 / 10,000 examples; `mnist_5k`, the default, holds fewer. `quick` is `mnist_5k` with
+so few examples and steps that a test takes seconds, and shows nothing else.
+"""
+
+from ml_collections import ConfigDict
+
+FULL = ("mnist", "fashion_mnist", "idx")
+
+
+def get_config(data: str = "mnist_5k") -> ConfigDict:
+    """The shared fields."""
+    quick = data == "quick"
+    train, valid, test = (10_000,) * 3 if data in FULL else (2_000, 2_000, 1_000)
+    if quick:
+        train = valid = test = 200
+    return ConfigDict(
+        {
+            "data": "mnist_5k" if quick else data,
+            "directory": "",  # of the data, where it needs one
+            "train_examples": train,
+            "valid_examples": valid,
+            "test_examples": test,
+            "seeds": (0, 1) if quick else (0, 1, 2),
+            "start": -6.0,  # log decay of every weight, below the best single one
+            "evaluations": 2 if quick else 20,
+        }
+    )
+
+
+def paper(quick: bool) -> ConfigDict:
+    """The paper's step sizes, samples and rounds; it doesn't say how many rounds there were."""
+    return ConfigDict(
+        {
+            "rounds": 4 if quick else 1_500,
+            "inner_steps": 10,
+            "batch_size": 100 if quick else 1_000,
+            "valid_batch_size": 100 if quick else 1_000,
+            "hypernet_learning_rate": 1e-4,  # Adam
+            "hyper_learning_rate": 1e-4,  # Adam
+            "samples": 2,
+            "sampling_scale": 0.003,  # a variance of 1e-5
+        }
+    )
+
+
+def tuned(quick: bool) -> ConfigDict:
+    """Ours: searched on the validation loss of seed 0, MNIST in its standard order.
+
+    Tried one at a time: learning_rate 1e-3, 3e-3; hyper_learning_rate 0.01, 0.03; batch_size 100,
+    1,000; valid_batch_size 1,000, all; iterations 0, 3. All ended between 0.0359 and 0.0368.
+    """
+    return ConfigDict(
+        {
+            "rounds": 4 if quick else 500,
+            "inner_steps": 10,
+            "batch_size": 100 if quick else 1_000,
+            "valid_batch_size": 100 if quick else 1_000,
+            "learning_rate": 3e-3,  # of the weights: Adam on a cosine
+            "hyper_learning_rate": 0.03,  # Adam on a cosine
+            "refresh_every": 2 if quick else 20,
+            "iterations": 3,
+            "damping": 1e-3,
+        }
+    )

@@ -1,0 +1,84 @@
+"""Hyper-training of the larger problems, with the paper's settings and with ours."""
+
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import optax
+
+import shohypernet as shn
+from shohypernet.data import Data
+from shohypernet.problem import Problem
+
+# One of many decays has a gradient of 1e-7 or less, beside which Adam's 1e-8 would be no small
+# thing.
+HYPER_EPSILON = 1e-15
+
+
+def paper(problem: Problem, settings: Any, *, simultaneous: bool = False) -> shn.HyperOptimizer:
+    """The factorised linear hypernet, by Algorithm 3, or by 4 if simultaneous."""
+    hypernet = shn.hypernets.factorised(jax.eval_shape(problem.init, jax.random.key(0)))
+    optimizer = optax.adam(settings.hypernet_learning_rate)
+    hyper_optimizer = optax.adam(settings.hyper_learning_rate)
+    if simultaneous:
+        return shn.simultaneous(
+            problem, hypernet, hypernet_optimizer=optimizer, hyper_optimizer=hyper_optimizer
+        )
+    return shn.local_response(
+        problem,
+        hypernet,
+        hypernet_optimizer=optimizer,
+        hyper_optimizer=hyper_optimizer,
+        sampler=shn.hyperparameters.local_gaussian(settings.sampling_scale),
+        samples=settings.samples,
+    )
+
+
+def tuned(problem: Problem, settings: Any) -> shn.HyperOptimizer:
+    """The centred hypernet with a Kronecker-factored Jacobian, both step sizes on a cosine."""
+    updates = settings.rounds * settings.inner_steps
+    return shn.centred_response(
+        problem,
+        shn.hypernets.kronecker(
+            problem,
+            refresh_every=settings.refresh_every,
+            iterations=settings.iterations,
+            damping=settings.damping,
+        ),
+        optimizer=optax.adam(optax.cosine_decay_schedule(settings.learning_rate, updates)),
+        hyper_optimizer=optax.adam(
+            optax.cosine_decay_schedule(settings.hyper_learning_rate, settings.rounds),
+            eps=HYPER_EPSILON,
+        ),
+    )
+
+
+def fit(
+    problem: Problem,
+    method: shn.HyperOptimizer,
+    data: Data,
+    start: Any,
+    settings: Any,
+    folder: pathlib.Path,
+    *,
+    seeds: Sequence[int],
+    evaluations: int,
+    resume: bool,
+) -> shn.Result:
+    """A run with the sizes that the settings of its method give."""
+    return shn.fit(
+        problem,
+        method,
+        data,
+        start,
+        steps=settings.rounds,
+        seeds=seeds,
+        inner_steps=settings.inner_steps,
+        train_batch_size=settings.batch_size,
+        valid_batch_size=settings.valid_batch_size,
+        eval_every=settings.rounds // evaluations,
+        workdir=folder,
+        resume=resume and (folder / "run.json").exists(),
+        config=settings.to_dict(),
+    )
