@@ -198,13 +198,14 @@ def estimate(
     )
 
 
-def evaluations(layers: tuple[Layer, ...], batches: int) -> int:
+def evaluations(layers: tuple[Layer, ...], params: Any, batches: int) -> int:
     """Gradient evaluations of `estimate` on a number of batches, at most.
 
-    One a batch, and two for each unit of each layer and for the signs, as if a product with the
-    Hessian in a layer's outputs had to begin at the model's inputs.
+    One a batch, two for each unit of each layer, as if a product with the Hessian in a layer's
+    outputs had to begin at the model's inputs, and two if there are other weights.
     """
-    return batches + 2 * sum(layer.outputs for layer in layers) + 2
+    units = sum(layer.outputs for layer in layers)
+    return batches + 2 * units + 2 * bool(rest(layers, params))
 
 
 def split(layers: tuple[Layer, ...], tree: Any) -> list[jax.Array]:

@@ -91,7 +91,8 @@ def kronecker(
       damping: γ of each array of weights, as a share of its mean curvature.
 
     Returns:
-      A Jacobian. A look counts as `factors.evaluations` says, and a vjp as one.
+      A Jacobian. A look counts as `factors.evaluations` says, and a vjp as one gradient evaluation;
+      products with the penalties' curvature, which touch no data, aren't counted.
 
     Raises:
       ValueError: for a count below 1, a negative damping, or a problem that calls no Flax module.
@@ -133,7 +134,7 @@ def kronecker(
         due = same_for_all(state.rounds) % refresh_every == 0
         average, bases = jax.lax.cond(due, look, lambda *old: old, state.average, state.bases)
         return State(average, bases, state.rounds + 1), jnp.where(
-            due, factors.evaluations(layers, batches), 0
+            due, factors.evaluations(layers, params, batches), 0
         )
 
     def solve(state: State, point: Point, right: Any) -> Any:
