@@ -69,7 +69,7 @@ def _linearised(problem, params, optimizer):
 
 
 def _kronecker(problem, params, optimizer):
-    return hypernets.kronecker(problem, refresh_every=2)
+    return hypernets.kronecker(problem)
 
 
 def _gradient_method(build, **options):
@@ -119,7 +119,7 @@ GRADIENT_EVALUATIONS = {
     "local_response": [SAMPLES * INNER_STEPS + 1] * ROUNDS,
     "simultaneous": [INNER_STEPS + 1] * ROUNDS,
     "centred_response, linearised": [INNER_STEPS + 1 + 2 * SAMPLES * INNER_STEPS] * ROUNDS,
-    "centred_response, Kronecker": [INNER_STEPS + 2 + look for look in (LOOK, 0, LOOK)],
+    "centred_response, Kronecker": [INNER_STEPS + 2 + LOOK] * ROUNDS,
     "unrolled": [3 * INNER_STEPS + 1] * ROUNDS,
     "unrolled in segments": [4 * INNER_STEPS + 1] * ROUNDS,
     "truncated": [INNER_STEPS + 2 * 2 + 1] * ROUNDS,
@@ -136,8 +136,8 @@ GRADIENT_EVALUATIONS = {
 
 # Derivatives that pass through the weights and aren't counted, as they touch no data, less those
 # that are counted and don't pass. Kronecker: products with the penalties' curvature for its
-# diagonal, to begin with and for three iterations, and looks, which stop at this layer's outputs.
-UNCOUNTED = {"centred_response, Kronecker": 2 * 5 * ROUNDS - 2 * LOOK}
+# diagonal and for three iterations, and looks, which stop at this layer's outputs.
+UNCOUNTED = {"centred_response, Kronecker": (2 * 4 - LOOK) * ROUNDS}
 
 
 @pytest.fixture(scope="module", params=METHODS)

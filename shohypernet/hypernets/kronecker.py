@@ -5,9 +5,10 @@
 By the implicit function theorem this is ∂w*/∂λ if C is the Hessian of the training loss. Here C is
 a model of it: the Kronecker factors of each dense layer (see `factors`), running averages that are
 refreshed seldom; for each other array of weights one number, its mean curvature; the exact
-curvature of the penalties R; and a damping γ. A ⊗ G plus one number is inverted by eigenvectors,
-and a few conjugate-gradient iterations account for penalties that differ from weight to weight.
-They touch no data: one costs about as much as three products of A with the weights.
+curvature of the penalties R; and a damping γ. In the eigenvectors of A and G, A ⊗ G plus one number
+is a diagonal; conjugate-gradient iterations that start from it account for penalties that differ
+from weight to weight. They touch no data: one costs two products of the eigenvectors of A with the
+weights.
 
 For a linear model with squared error C is exact. The memory is that of the weights, and of A and G
 twice over.
@@ -23,8 +24,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.scipy.sparse.linalg import cg
 
+from shohypernet.hypergradients.linear_solvers import conjugate_gradient
 from shohypernet.hypernets import factors
 from shohypernet.hypernets.factors import Estimate, Factors
 from shohypernet.hypernets.jacobian import Jacobian, Point
@@ -32,7 +33,6 @@ from shohypernet.problem import Problem
 from shohypernet.rounds import same_for_all
 
 FLOOR = 1e-12  # of a curvature that is divided by
-TOLERANCE = 1e-6  # of a residual, where conjugate gradients stop before they are told to
 
 
 class Basis(NamedTuple):
@@ -51,31 +51,33 @@ class State(NamedTuple):
       average: the running average of what batches told.
       bases: the eigenvectors of each dense layer's factors.
       rounds: rounds done, scalar int32.
+      looks: looks taken, scalar int32.
     """
 
     average: Estimate
     bases: list[Basis]
     rounds: jax.Array
+    looks: jax.Array
 
 
-class _Curvature(NamedTuple):
-    """Of the data alone, for one block of weights.
+class _Block(NamedTuple):
+    """The data's curvature of one block of weights, in a basis where it is diagonal.
 
     Attributes:
-      mean: its eigenvalues' mean.
-      bend: `bend(block)`, it times a block.
-      unbend: `unbend(block, level)`, the inverse of it + level times a block.
+      curvature: its eigenvalues, of the block's shape or one for all.
+      turn: from the block to that basis.
+      turn_back: from the basis to the block, the transpose of `turn`.
     """
 
-    mean: jax.Array
-    bend: Callable[[jax.Array], jax.Array]
-    unbend: Callable[[jax.Array, jax.Array], jax.Array]
+    curvature: jax.Array
+    turn: Callable[[jax.Array], jax.Array]
+    turn_back: Callable[[jax.Array], jax.Array]
 
 
 def kronecker(
     problem: Problem,
     *,
-    refresh_every: int = 20,
+    refresh_every: int = 50,
     window: int = 10,
     iterations: int = 3,
     damping: float = 1e-3,
@@ -84,7 +86,8 @@ def kronecker(
 
     Args:
       problem: what is tuned; its `init` calls Flax Linen modules.
-      refresh_every: rounds from one look at the curvature to the next; the first round looks.
+      refresh_every: rounds from one look at the curvature to the next. Before the first so many
+        rounds are over it looks in rounds 0, 1, 2, 4, 8 and so on, as weights change fast.
       window: looks that the running average goes back over, all alike until there are so many.
       iterations: of conjugate gradients with C, at most. One is enough where each array of weights
         has one decay; where each weight has its own, three are better.
@@ -117,25 +120,25 @@ def kronecker(
             [jnp.ones(()) for _ in factors.rest(layers, params)],
         )
         bases = [Basis(jnp.ones(m), jnp.eye(m), jnp.ones(n), jnp.eye(n)) for m, n in sides]
-        return State(average, bases, jnp.zeros((), jnp.int32))
+        return State(average, bases, rounds=jnp.int32(0), looks=jnp.int32(0))
 
     def learn(
         key: jax.Array, state: State, params: Any, hyperparams: Any, train_batches: Any
     ) -> tuple[State, jax.Array]:
         batches = jax.tree.leaves(train_batches)[0].shape[0]
 
-        def look(average: Estimate, bases: list[Basis]) -> tuple[Estimate, list[Basis]]:
-            del bases
+        def look(state: State) -> State:
             seen = factors.estimate(problem, layers, params, hyperparams, train_batches, key)
-            share = 1 / jnp.minimum(state.rounds // refresh_every + 1, window)
-            average = jax.tree.map(lambda old, new: old + share * (new - old), average, seen)
-            return average, [_basis(layer) for layer in average.layers]
+            share = 1 / jnp.minimum(state.looks + 1, window)
+            average = jax.tree.map(lambda old, new: old + share * (new - old), state.average, seen)
+            bases = [_basis(layer) for layer in average.layers]
+            return State(average, bases, state.rounds, state.looks + 1)
 
-        due = same_for_all(state.rounds) % refresh_every == 0
-        average, bases = jax.lax.cond(due, look, lambda *old: old, state.average, state.bases)
-        return State(average, bases, state.rounds + 1), jnp.where(
-            due, factors.evaluations(layers, params, batches), 0
-        )
+        n = same_for_all(state.rounds)
+        due = (n % refresh_every == 0) | ((n < refresh_every) & (n & (n - 1) == 0))
+        state = jax.lax.cond(due, look, lambda state: state, state)
+        evaluations = jnp.where(due, factors.evaluations(layers, params, batches), 0)
+        return state._replace(rounds=state.rounds + 1), evaluations
 
     def solve(state: State, point: Point, right: Any) -> Any:
         """C⁻¹ times a tree like the weights."""
@@ -147,26 +150,28 @@ def kronecker(
             tangent = factors.join(layers, blocks, params)
             return factors.split(layers, jax.jvp(slope, (params,), (tangent,))[1])
 
-        blocks = factors.split(layers, right)
+        targets = factors.split(layers, right)
         # Times ones it is the diagonal, for penalties that are sums over weights.
-        diagonal = stiffness([jnp.ones_like(block) for block in blocks])
+        diagonal = stiffness([jnp.ones_like(target) for target in targets])
         levels = [jnp.maximum(jnp.mean(block), 0) for block in diagonal]
-        curvatures = [
-            *map(_dense_curvature, state.average.layers, state.bases),
-            *map(_flat_curvature, state.average.others, levels[len(layers) :]),
+        blocks = [
+            *map(_dense_block, state.bases),
+            *map(_flat_block, state.average.others, levels[len(layers) :]),
         ]
-        dampings = [damping * curvature.mean + FLOOR for curvature in curvatures]
+        bent = [b.curvature + damping * jnp.mean(b.curvature) + FLOOR for b in blocks]
+        # With unit steps y = √(bent + level) x the matrix is nearly the identity.
+        units = [jax.lax.rsqrt(c + level) for c, level in zip(bent, levels, strict=True)]
 
-        def product(blocks: list[jax.Array]) -> list[jax.Array]:
-            parts = zip(curvatures, stiffness(blocks), dampings, blocks, strict=True)
-            return [c.bend(block) + stiff + gamma * block for c, stiff, gamma, block in parts]
+        def product(steps: list[jax.Array]) -> list[jax.Array]:
+            turned = [unit * step for unit, step in zip(units, steps, strict=True)]
+            back = [b.turn_back(x) for b, x in zip(blocks, turned, strict=True)]
+            stiff = [b.turn(x) for b, x in zip(blocks, stiffness(back), strict=True)]
+            parts = zip(units, bent, turned, stiff, strict=True)
+            return [unit * (c * x + r) for unit, c, x, r in parts]
 
-        def precondition(blocks: list[jax.Array]) -> list[jax.Array]:
-            """The inverse, where the penalties have one level for each block."""
-            parts = zip(curvatures, levels, dampings, blocks, strict=True)
-            return [c.unbend(block, level + gamma) for c, level, gamma, block in parts]
-
-        solved, _ = cg(product, blocks, maxiter=iterations, M=precondition, tol=TOLERANCE)
+        scaled = [u * b.turn(t) for u, b, t in zip(units, blocks, targets, strict=True)]
+        steps = conjugate_gradient(iterations)(product, scaled).value
+        solved = [b.turn_back(u * y) for u, b, y in zip(units, blocks, steps, strict=True)]
         return factors.join(layers, solved, params)
 
     def slope(point: Point) -> Callable[[Any], Any]:
@@ -192,18 +197,10 @@ def _basis(layer: Factors) -> Basis:
     return Basis(jnp.maximum(inputs, 0), inputs_vectors, jnp.maximum(outputs, 0), outputs_vectors)
 
 
-def _dense_curvature(layer: Factors, basis: Basis) -> _Curvature:
+def _dense_block(basis: Basis) -> _Block:
     a, u, g, q = basis
-
-    def bend(block: jax.Array) -> jax.Array:
-        return layer.inputs @ (block @ q * g[None] @ q.T)
-
-    def unbend(block: jax.Array, level: jax.Array) -> jax.Array:
-        return u @ (u.T @ block @ q / (jnp.outer(a, g) + level)) @ q.T
-
-    return _Curvature(jnp.mean(a) * jnp.mean(g), bend, unbend)
+    return _Block(jnp.outer(a, g), lambda block: u.T @ block @ q, lambda block: u @ block @ q.T)
 
 
-def _flat_curvature(with_penalties: jax.Array, level: jax.Array) -> _Curvature:
-    mean = jnp.maximum(with_penalties - level, 0)
-    return _Curvature(mean, lambda block: mean * block, lambda block, level: block / (mean + level))
+def _flat_block(with_penalties: jax.Array, level: jax.Array) -> _Block:
+    return _Block(jnp.maximum(with_penalties - level, 0), lambda block: block, lambda block: block)
