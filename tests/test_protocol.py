@@ -85,8 +85,7 @@ METHODS = {
     "simultaneous": _simultaneous,
     "centred_response, linearised": _centred(_linearised),
     "centred_response, Kronecker": _centred(_kronecker),
-    "unrolled": _gradient_method(shn.unrolled, segment=INNER_STEPS),
-    "unrolled in segments": _gradient_method(shn.unrolled, segment=2),
+    "unrolled": _gradient_method(shn.unrolled, segment=2),
     "truncated": _gradient_method(shn.truncated, backward_steps=2),
     "forward": _gradient_method(shn.forward),
     "real_time": _gradient_method(shn.real_time),
@@ -97,13 +96,7 @@ METHODS = {
     "back_optimisation": lambda problem, params, optimizer: shn.back_optimisation(
         problem, solver=optimizer, hyper_optimizer=optimizer
     ),
-    "implicit, CG": _gradient_method(
-        shn.implicit, solver=linear_solvers.conjugate_gradient(PRODUCTS)
-    ),
-    "implicit, Neumann": _gradient_method(
-        shn.implicit, solver=linear_solvers.neumann(PRODUCTS, 0.1)
-    ),
-    "implicit, T1-T2": _gradient_method(shn.implicit, solver=linear_solvers.identity()),
+    "implicit": _gradient_method(shn.implicit, solver=linear_solvers.conjugate_gradient(PRODUCTS)),
     "hoag": lambda problem, params, optimizer: shn.hoag(
         problem,
         inner_optimizer=optimizer,
@@ -120,17 +113,14 @@ GRADIENT_EVALUATIONS = {
     "simultaneous": [INNER_STEPS + 1] * ROUNDS,
     "centred_response, linearised": [INNER_STEPS + 1 + 2 * SAMPLES * INNER_STEPS] * ROUNDS,
     "centred_response, Kronecker": [INNER_STEPS + 2 + LOOK] * ROUNDS,
-    "unrolled": [3 * INNER_STEPS + 1] * ROUNDS,
-    "unrolled in segments": [4 * INNER_STEPS + 1] * ROUNDS,
+    "unrolled": [4 * INNER_STEPS + 1] * ROUNDS,
     "truncated": [INNER_STEPS + 2 * 2 + 1] * ROUNDS,
     "forward": [INNER_STEPS * (1 + 2 * HYPERPARAMS) + 1] * ROUNDS,
     "real_time": [INNER_STEPS * (2 + 2 * HYPERPARAMS)] * ROUNDS,
     "reversible": [4 * INNER_STEPS + 1] * ROUNDS,
     "drmad": [3 * INNER_STEPS + 1] * ROUNDS,
     "back_optimisation": [3 * INNER_STEPS + 1] * ROUNDS,
-    "implicit, CG": [INNER_STEPS + 2 + 2 * PRODUCTS] * ROUNDS,
-    "implicit, Neumann": [INNER_STEPS + 2 + 2 * PRODUCTS] * ROUNDS,
-    "implicit, T1-T2": [INNER_STEPS + 2] * ROUNDS,
+    "implicit": [INNER_STEPS + 2 + 2 * PRODUCTS] * ROUNDS,
     "hoag": [INNER_STEPS + 4 + 2 * PRODUCTS] * ROUNDS,
 }
 

@@ -66,15 +66,11 @@ def test_neumann_is_unrolling_from_the_best_response(float64, small):
     terms, rate = 4, 0.2
     optimizer = optax.sgd(rate)
     params = jnp.asarray(small.best_response(small.hyperparams))
-    expected = unrolled.hypergradient(
-        small.problem,
-        optimizer,
-        jnp.asarray(small.hyperparams),
-        Inner(params, optimizer.init(params)),
-        small.train(terms + 1),
-        small.data.valid,
-        KEY,
-    )
+    start = Inner(params, optimizer.init(params))
+    arguments = start, small.train(terms + 1), small.data.valid, KEY
+    expected = jax.jit(
+        lambda lam: unrolled.hypergradient(small.problem, optimizer, lam, *arguments)
+    )(small.hyperparams)
     found = estimate(small, neumann(terms, rate))
     np.testing.assert_allclose(found.gradient, expected.gradient, rtol=1e-9)
 
@@ -101,8 +97,10 @@ def test_gauss_newton_products(float64, small):
     stiffness = np.concatenate([np.zeros(6), 12 * np.exp(-1.0) * np.ravel(params["b"]) ** 2])
     expected = jacobian.T @ bend @ jacobian + np.diag(stiffness)
     product = curvature.gauss_newton(outputs, loss, penalty)(params, lam, batch, KEY)
-    found = [jax.flatten_util.ravel_pytree(product(unravel(row)))[0] for row in np.eye(8)]
-    np.testing.assert_allclose(np.stack(found), expected, rtol=1e-10, atol=1e-12)
+    found = jax.vmap(lambda row: jax.flatten_util.ravel_pytree(product(unravel(row)))[0])(
+        jnp.eye(8)
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
 
 
 def test_hessian_and_cross_products(float64, small):

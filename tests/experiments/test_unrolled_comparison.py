@@ -1,0 +1,70 @@
+"""The comparison on a small problem: what is run, counted, chosen and written."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import unrolled_comparison as configs
+from experiments import decay_problem
+from experiments import unrolled_comparison as comparison
+from shohypernet.data import Data, Examples
+
+
+@pytest.fixture(scope="module")
+def config():
+    config = configs.get_config("quick")
+    config.update(
+        {
+            "batch_size": 20,
+            "evaluations": 200,
+            "search_evaluations": 100,
+            "inner_steps": 2,
+            "unrolled_steps": 4,
+            "seeds": (0, 1),
+        }
+    )
+    return config
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+
+    def examples(count):
+        inputs = jnp.asarray(rng.uniform(size=(count, 12)), jnp.float32)
+        return Examples(inputs, jax.nn.one_hot(rng.integers(10, size=count), 10))
+
+    return Data(examples(60), examples(50), examples(40))
+
+
+def test_the_search_finds_the_step_size_that_trains(data, config):
+    problem = decay_problem.problem_on(data)
+    start = decay_problem.log_decays(problem, -6.0, "weight")
+    method = comparison.methods(config)["unrolled"]
+    method = method._replace(inner_rates=(1e-9, 0.1, 1e9))
+    inner_rate, hyper_rate = comparison.search(problem, method, data, start, config)
+    assert inner_rate == 0.1
+    assert hyper_rate in config.hyper_rates
+
+
+def test_what_it_writes_and_says(data, config, tmp_path, monkeypatch):
+    monkeypatch.setattr(decay_problem, "load_data", lambda config: data)
+    monkeypatch.setattr(comparison, "search", lambda *arguments: (0.1, 0.1))
+    results = comparison.run(config, tmp_path)
+    assert list(results["methods"]) == list(config.methods)
+    for name, found in results["methods"].items():
+        # Of 200 as many as fill three equal runs of whole rounds.
+        each = {"hyper-training": 2 * 2 + 1, "unrolled": 3 * 4 + 1}[name]
+        assert found["gradient_evaluations"] == 200 // (3 * each) * 3 * each
+        assert len(found["attainable_gain"]) == len(found["attainable_gain_of_decays"]) == 2
+    for ending in ("png", "pdf", "npz"):
+        assert (tmp_path / f"unrolled_comparison.{ending}").exists()
+    assert len(results["claims"]) == 2
+
+
+def test_other_methods_are_refused(config):
+    config = config.copy_and_resolve_references()
+    config.methods = ("hyper-training", "magic")
+    with pytest.raises(ValueError, match=r"some of.*'unrolled' among them; got.*magic"):
+        comparison.methods(config)
