@@ -43,8 +43,8 @@ def get_config(data: str = "mnist_5k") -> ConfigDict:
             "seeds": (0,) if quick else (0, 1, 2),
             "start": -6.0,  # log decay of every weight
             "batch_size": 100 if quick else 1_000,  # for training and for validation
-            "evaluations": 600 if quick else 20_000,  # gradients, of each method and seed
-            "search_evaluations": 200 if quick else 4_000,  # for each pair of step sizes
+            "evaluations": 600 if quick else 10_000,  # gradients, of each method and seed
+            "search_evaluations": 200 if quick else 2_500,  # for each pair of step sizes
             "search_seed": 100,
             "checkpoints": 3 if quick else 20,
             "inner_steps": 10,

@@ -2,14 +2,14 @@
 
 Every method tunes the same linear model from the same decay, with minibatches of the same sizes and
 for the same number of gradient evaluations. Its two step sizes are chosen by the same search on
-validation, of a fifth of that length, before.
+validation, of a quarter of that length, before. If the whole run then diverges, as λ may go where
+the inner step size is too large, the next best pair is taken, and results.json says so.
 
 python -m experiments.unrolled_comparison --config=configs/unrolled_comparison.py --workdir=DIR
 """
 
 import itertools
 import pathlib
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ from experiments import decay_problem, launch, report
 from experiments.decay_problem import Reference
 from shohypernet import ridge
 from shohypernet.data import Data, minibatch
+from shohypernet.fit import NonFiniteLoss
 from shohypernet.hypergradients.linear_solvers import conjugate_gradient, identity, neumann
 from shohypernet.problem import Problem
 
@@ -56,6 +57,7 @@ class Tuned(NamedTuple):
     Attributes:
       inner_rate: of the weights, or of φ.
       hyper_rate: of λ.
+      diverged: how many pairs did better in the search, but diverged later.
       result: of `fit`, for all seeds.
       exact: G of the best response to the final λ, one a seed: how good the decays are,
         whatever the method's own weights.
@@ -63,6 +65,7 @@ class Tuned(NamedTuple):
 
     inner_rate: float
     hyper_rate: float
+    diverged: int
     result: shn.Result
     exact: np.ndarray
 
@@ -127,8 +130,11 @@ def _hyper_training(config: Any) -> Callable[[Problem, Any, Any], shn.HyperOptim
 
 def search(
     problem: Problem, method: Method, data: Data, start: Any, config: Any
-) -> tuple[float, float]:
-    """The pair of step sizes whose weights validate best after a short run, all in one call."""
+) -> list[tuple[float, float]]:
+    """Pairs of step sizes, those first whose weights validate best after a short run.
+
+    All runs are one call; pairs that diverged are left out.
+    """
     pairs = list(itertools.product(method.inner_rates, config.hyper_rates))
     rounds = -(-config.search_evaluations // method.evaluations)
 
@@ -149,10 +155,50 @@ def search(
 
     rates = jnp.asarray(pairs)
     losses = np.asarray(jax.jit(jax.vmap(last_loss, (None, 0, 0)))(data, rates[:, 0], rates[:, 1]))
-    if not np.isfinite(losses).any():
-        raise ValueError(f"every pair of step sizes diverged: {pairs}; try smaller ones.")
-    inner_rate, hyper_rate = pairs[int(np.nanargmin(losses))]
-    return inner_rate, hyper_rate
+    finite = [n for n in np.argsort(losses) if np.isfinite(losses[n])]
+    return [(pairs[n][0], pairs[n][1]) for n in finite]
+
+
+def tune(
+    problem: Problem,
+    method: Method,
+    data: Data,
+    start: Any,
+    config: Any,
+    folder: pathlib.Path,
+    *,
+    resume: bool,
+) -> tuple[tuple[float, float], shn.Result, int]:
+    """The whole run with the best pair of step sizes that it survives, and how many it didn't."""
+    pairs = search(problem, method, data, start, config)
+    eval_every = max(1, config.evaluations // (method.evaluations * config.checkpoints))
+    for diverged, (inner_rate, hyper_rate) in enumerate(pairs):
+        place = folder.with_name(f"{folder.name}_{inner_rate:g}_{hyper_rate:g}")
+        try:
+            result = shn.fit(
+                problem,
+                method.build(problem, inner_rate, hyper_rate),
+                data,
+                start,
+                steps=eval_every * config.checkpoints,
+                seeds=config.seeds,
+                inner_steps=method.inner_steps,
+                train_batch_size=config.batch_size,
+                valid_batch_size=config.batch_size,
+                eval_every=eval_every,
+                workdir=place,
+                resume=resume and (place / "run.json").exists(),
+                config={"inner_rate": inner_rate, "hyper_rate": hyper_rate},
+                progress=False,
+            )
+        except NonFiniteLoss:
+            print(f"{folder.name} diverged with step sizes {inner_rate:g}, {hyper_rate:g}.")
+        else:
+            return (inner_rate, hyper_rate), result, diverged
+    raise ValueError(
+        f"{folder.name} diverged with every pair of step sizes; give smaller ones, not "
+        f"{method.inner_rates} and {config.hyper_rates}."
+    )
 
 
 def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str, Any]:
@@ -163,33 +209,13 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
     start = decay_problem.log_decays(problem, config.start, "weight")
     tuned: dict[str, Tuned] = {}
     for name, method in methods(config).items():
-        began = time.perf_counter()
-        inner_rate, hyper_rate = search(problem, method, data, start, config)
-        searched = time.perf_counter() - began
-        eval_every = max(1, config.evaluations // (method.evaluations * config.checkpoints))
         folder = workdir / name.replace(", ", "_").replace(" ", "_")
-        result = shn.fit(
-            problem,
-            method.build(problem, inner_rate, hyper_rate),
-            data,
-            start,
-            steps=eval_every * config.checkpoints,
-            seeds=config.seeds,
-            inner_steps=method.inner_steps,
-            train_batch_size=config.batch_size,
-            valid_batch_size=config.batch_size,
-            eval_every=eval_every,
-            workdir=folder,
-            resume=resume and (folder / "run.json").exists(),
-            config={"inner_rate": inner_rate, "hyper_rate": hyper_rate},
-            progress=False,
-        )
-        tuned[name] = Tuned(
-            inner_rate, hyper_rate, result, _exact_gain(result, reference, exact, len(config.seeds))
-        )
+        rates, result, diverged = tune(problem, method, data, start, config, folder, resume=resume)
+        gains = _exact_gain(result, reference, exact, len(config.seeds))
+        tuned[name] = Tuned(*rates, diverged, result, gains)
         gain = reference.gain(result.history.valid_loss[-1])
         print(
-            f"{name:<20} step sizes {inner_rate:g}, {hyper_rate:g} (searched {searched:.0f} s)  "
+            f"{name:<20} step sizes {rates[0]:g}, {rates[1]:g}  "
             f"{result.history.seconds[-1]:6.1f} s  G {np.mean(gain):6.2f}  "
             f"G of its decays {np.mean(tuned[name].exact):6.2f}",
             flush=True,
@@ -222,6 +248,7 @@ def _summary(one: Tuned, reference: Reference) -> dict[str, Any]:
     return {
         "inner_step_size": one.inner_rate,
         "hyper_step_size": one.hyper_rate,
+        "better_pairs_that_diverged_later": one.diverged,
         "seconds": float(history.seconds[-1]),
         "gradient_evaluations": int(history.gradient_evaluations[-1].mean()),
         "valid_loss": history.valid_loss[-1].tolist(),

@@ -43,20 +43,23 @@ def test_the_search_finds_the_step_size_that_trains(data, config):
     start = decay_problem.log_decays(problem, -6.0, "weight")
     method = comparison.methods(config)["unrolled"]
     method = method._replace(inner_rates=(1e-9, 0.1, 1e9))
-    inner_rate, hyper_rate = comparison.search(problem, method, data, start, config)
-    assert inner_rate == 0.1
-    assert hyper_rate in config.hyper_rates
+    pairs = comparison.search(problem, method, data, start, config)
+    assert pairs[0][0] == 0.1
+    # With 1e9 every run diverged, with 1e-9 none.
+    assert sorted(pairs) == [(rate, hyper) for rate in (1e-9, 0.1) for hyper in config.hyper_rates]
 
 
 def test_what_it_writes_and_says(data, config, tmp_path, monkeypatch):
     monkeypatch.setattr(decay_problem, "load_data", lambda config: data)
-    monkeypatch.setattr(comparison, "search", lambda *arguments: (0.1, 0.1))
+    # As if the search had not seen that the first pair diverges.
+    monkeypatch.setattr(comparison, "search", lambda *arguments: [(1e9, 0.1), (0.01, 0.1)])
     results = comparison.run(config, tmp_path)
     assert list(results["methods"]) == list(config.methods)
     for name, found in results["methods"].items():
         # Of 200 as many as fill three equal runs of whole rounds.
         each = {"hyper-training": 2 * 2 + 1, "unrolled": 3 * 4 + 1}[name]
         assert found["gradient_evaluations"] == 200 // (3 * each) * 3 * each
+        assert found["better_pairs_that_diverged_later"] == 1
         assert len(found["attainable_gain"]) == len(found["attainable_gain_of_decays"]) == 2
     for ending in ("png", "pdf", "npz"):
         assert (tmp_path / f"unrolled_comparison.{ending}").exists()
