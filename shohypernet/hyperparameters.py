@@ -239,6 +239,31 @@ def uniform(low: float, high: float) -> Sampler:
     return draw
 
 
+def fixed_set(points: Any) -> Sampler:
+    """The sampler of a p(λ) that is uniform over given λ, such as those of trained models.
+
+    Args:
+      points: a tree like the hyperparameters', each leaf with a leading axis of one entry a λ.
+
+    Raises:
+      ValueError: unless the leaves share a leading axis of at least one.
+    """
+    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(points)]
+    counts = {shape[:1] for shape in shapes}
+    _require(
+        len(counts) == 1 and not counts <= {(), (0,)},
+        f"fixed_set() needs a leading axis in common, of one λ or more, got shapes {shapes}.",
+    )
+    (count,) = counts.pop()
+
+    def draw(key: jax.Array, hyperparams: Any) -> Any:
+        del hyperparams
+        index = jax.random.randint(key, (), 0, count)
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf)[index], points)
+
+    return draw
+
+
 def local_gaussian(scale: float) -> Sampler:
     """The sampler of p(λ | λ̂) = N(λ̂, scale²), every entry alike (Algorithm 3).
 

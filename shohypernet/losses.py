@@ -33,5 +33,14 @@ def gaussian_nll(outputs: jax.Array, targets: jax.Array, scale: float = 0.1) -> 
     Returns:
       A scalar in nats.
     """
-    constant = math.log(scale * math.sqrt(2 * math.pi))
-    return mean_squared_error(outputs, targets) / (2 * scale**2) + constant
+    return gaussian_nll_from_mse(mean_squared_error(outputs, targets), scale)
+
+
+def gaussian_nll_from_mse(mse: jax.Array, scale: float = 0.1) -> jax.Array:
+    """The Gaussian negative log-likelihood in nats, from a mean squared error known already.
+
+    Args:
+      mse: in squared units of the targets, any shape.
+      scale: the standard deviation of the noise, in units of the targets.
+    """
+    return mse / (2 * scale**2) + math.log(scale * math.sqrt(2 * math.pi))

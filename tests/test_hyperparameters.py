@@ -244,6 +244,16 @@ def test_clipped(key):
     assert stats.binomtest(at_bound, DRAWS, stats.norm.sf(1.0)).pvalue > 1e-3
 
 
+def test_fixed_set_draws_each_point_alike_and_whole(key):
+    points = {"scalar": jnp.arange(5.0), "vector": (jnp.arange(10.0).reshape(5, 2),)}
+    drawn = jax.vmap(hp.fixed_set(points), (0, None))(jax.random.split(key, DRAWS), CENTRE)
+    np.testing.assert_array_equal(drawn["vector"][0][:, 0], 2 * drawn["scalar"])
+    np.testing.assert_array_equal(drawn["vector"][0][:, 1], 2 * drawn["scalar"] + 1)
+    counts = np.unique(drawn["scalar"], return_counts=True)[1]
+    assert stats.chisquare(counts).pvalue > 1e-3
+    assert len(counts) == 5
+
+
 # --- bad arguments ----------------------------------------------------------------------------
 
 
@@ -270,6 +280,10 @@ def test_clipped(key):
         ("uniform", (2.0, 1.0)),
         ("uniform", (-np.inf, 1.0)),
         ("clipped", (hp.gaussian(), 4.0, -100.0)),
+        ("fixed_set", (jnp.zeros(()),)),
+        ("fixed_set", (jnp.zeros((0, 2)),)),
+        ("fixed_set", ({"one": jnp.zeros(3), "other": jnp.zeros(4)},)),
+        ("fixed_set", ({},)),
     ],
 )
 def test_bad_arguments_are_refused(name, arguments):

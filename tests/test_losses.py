@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from shohypernet.losses import gaussian_nll, mean_squared_error
+from shohypernet.losses import gaussian_nll, gaussian_nll_from_mse, mean_squared_error
 
 
 def test_mean_squared_error_by_hand():
@@ -23,6 +23,13 @@ def test_gaussian_nll_against_scipy(scale):
 def test_gaussian_nll_at_the_paper_s_scale():
     outputs, targets = jnp.zeros((2, 1)), jnp.array([[0.2], [0.0]])
     np.testing.assert_allclose(gaussian_nll(outputs, targets), 50 * 0.02 - 1.3836, atol=1e-4)
+
+
+@pytest.mark.parametrize("scale", [0.1, 2.0])
+def test_gaussian_nll_from_mse_against_scipy(scale):
+    errors = np.array([0.0, 0.3, -2.0])
+    expected = -stats.norm.logpdf(errors, 0.0, scale)
+    np.testing.assert_allclose(gaussian_nll_from_mse(errors**2, scale), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("loss", [mean_squared_error, gaussian_nll])
