@@ -54,6 +54,11 @@ def mean_squared_error(weights: jax.Array, moments: Moments) -> jax.Array:
     return (jnp.sum(weights * (product - 2 * cross)) + 1.0) / weights.shape[1]
 
 
+def best_response(moments: Moments, log_decay: jax.Array) -> jax.Array:
+    """u*(λ) of MSE + (1/C) exp(λ)‖u‖² for one λ: b_ic / (a_i + exp λ), on the training split."""
+    return moments.cross / (moments.gram[:, None] + jnp.exp(log_decay))
+
+
 def problem_on(
     data: Any,
     loss: Callable[[jax.Array], jax.Array],

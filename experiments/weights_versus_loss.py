@@ -292,7 +292,7 @@ def _claims(
             f"{_listed(ranges['stochastic'])}. The mean error is {low:+.3f} on the tenth of λ with "
             f"the least true loss and {high:+.3f} on that with the greatest: a linear map can't "
             "follow the curve of the best response, which no training mends",
-            holds=np.all(np.abs(medians["stochastic"]) <= CENTRED * ranges["stochastic"]),
+            holds=bool(np.all(np.abs(medians["stochastic"]) <= CENTRED * ranges["stochastic"])),
         ),
         report.claim(
             "The stochastically trained linear hypernet's 90 % range is the narrowest of the "
@@ -328,10 +328,10 @@ def _span(values: np.ndarray) -> str:
 
 
 def _draw(true: np.ndarray, inferred: dict[str, np.ndarray]) -> Figure:
-    """Of the first set: inferred against true loss above, and the error's histogram below."""
+    """Inferred against true loss for the first set above, and below the error for all of them."""
     figure, axes = plt.subplots(2, 3, figsize=(12, 7.5), sharex="row", sharey="row")
-    errors = {name: each[0] - true for name, each in inferred.items()}
-    ends = np.quantile(np.stack(list(errors.values())), (0.002, 0.998))
+    errors = {name: np.ravel(each - true) for name, each in inferred.items()}
+    ends = np.quantile(np.concatenate([errors[name] for name in COLUMNS]), (0.005, 0.999))
     bins = np.linspace(ends[0], ends[1], 61).tolist()
     columns = zip(axes.T, report.COLOURS, COLUMNS.items(), strict=False)
     for (above, below), colour, (name, ours) in columns:
@@ -371,7 +371,7 @@ def _draw_errors(axes: Axes, errors: np.ndarray, bins: list[float], colour: str)
     axes.axvspan(
         low, high, color=colour, alpha=0.12, linewidth=0, label=f"90 %: {low:+.3f} to {high:+.3f}"
     )
-    axes.set(xlabel="inferred − true loss (nats)")
+    axes.set(xlabel="inferred − true loss (nats), all sets")
 
 
 if __name__ == "__main__":
