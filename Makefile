@@ -1,11 +1,16 @@
 PYTHON  ?= python3
 NOW     := $(shell date +%Y%m%d-%H%M%S)
-FIGURES := loss_manifold global_best_response local_best_response
+FIGURES := loss_manifold global_best_response local_best_response weights_versus_loss \
+  hypernet_capacity
 
 DATA         ?= mnist_5k
 DEMO_FLAGS   ?=
 FIGURE_FLAGS ?=
 BENCH_FLAGS  ?=
+
+ifdef QUICK
+DATA := quick
+endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -26,11 +31,14 @@ types: .venv/.dev  ## Run basedpyright.
 	.venv/bin/basedpyright
 
 figures: WORKDIR ?= runs/figures-$(NOW)
-figures: .venv/.experiments  ## Redraw the paper's figures (DATA=mnist: at full size).
-	set -e; for figure in $(FIGURES); do \
+figures: .venv/.experiments  ## Redraw the paper's figures (DATA=mnist: at full size; QUICK=1: as a test).
+	status=0; for figure in $(FIGURES); do \
 	  .venv/bin/python -m experiments.$$figure \
-	    --config=configs/$$figure.py$$(test $$figure = loss_manifold || echo :$(DATA)) --workdir=$(WORKDIR)/$$figure $(FIGURE_FLAGS); \
-	done
+	    --config=configs/$$figure.py$$(test $$figure = loss_manifold || echo :$(DATA)) --workdir=$(WORKDIR)/$$figure $(FIGURE_FLAGS) \
+	    || { status=$$?; break; }; \
+	done; \
+	if [ -d $(WORKDIR) ]; then .venv/bin/python -m experiments.report_page $(WORKDIR) $(FIGURES); fi; \
+	exit $$status
 
 bench: .venv/.bench  ## Measure speed beside other libraries (installs PyTorch).
 	.venv/bin/python -m benchmarks.small_problem $(BENCH_FLAGS)

@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 import shohypernet as shn
 from experiments import launch, principal_axes, report, small_problem
 from shohypernet.data import CLASSES, Data, load
+from shohypernet.diagnostics import best_response_error
 from shohypernet.hypernets import Hypernet
 from shohypernet.problem import Problem
 
@@ -173,8 +174,7 @@ def measure(case: Case, hypernet: Hypernet, hypernet_params: Any) -> Errors:
             case.problem.train_loss(each, hyperparams, examples, jax.random.key(0))
             for each in (made, best)
         ]
-        distance = optax.tree.norm(optax.tree.sub(made, best)) / optax.tree.norm(best)
-        return Errors(distance, losses[0] - losses[1])
+        return Errors(best_response_error(made, best), losses[0] - losses[1])
 
     over_grid = jax.vmap(one, (None, 0, 0, None))
     over_seeds = jax.jit(jax.vmap(over_grid, (0, None, None, None)))

@@ -7,8 +7,10 @@ import json
 import linecache
 import os
 import pathlib
+import shlex
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
@@ -42,15 +44,19 @@ class Run(Protocol):
 def main(run: Run, arguments: Sequence[str] | None = None) -> None:
     """Runs an experiment with --config, --workdir and --resume.
 
-    The folder gets config.json before the run and results.json after it. One that isn't empty is
-    refused unless --resume is given, and then it must have been started with the same config. A run
-    that ends before it has written anything leaves no folder.
+    The folder gets config.json before the run and results.json after it: what the experiment
+    returns, the command that made it, and its seconds on the wall (a resumed run's are those since
+    it was resumed). One that isn't empty is refused unless --resume is given, and then it must have
+    been started with the same config. A run that ends before it has written anything leaves no
+    folder.
     """
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         # So that a second run of an experiment compiles nothing again.
         jax.config.update("jax_compilation_cache_dir", str(COMPILED.expanduser()))
     # Not by absl.app, which turns on the logs of all libraries and so drowns the progress.
-    config, folder, resume = _parse(sys.argv[1:] if arguments is None else arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    config, folder, resume = _parse(arguments)
+    began = time.perf_counter()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
     try:
@@ -67,11 +73,20 @@ def main(run: Run, arguments: Sequence[str] | None = None) -> None:
         if message is None:
             raise
         sys.exit(message)
+    results["command"] = shlex.join(["python", "-m", _module(run), *arguments])
+    results["wall_seconds"] = round(time.perf_counter() - began, 1)
     (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     for claim in results["claims"]:
         verdict = "holds" if claim["holds"] else "DOES NOT HOLD"
         print(f"{claim['claim']}\n  {verdict}: {claim['measured']}")
     print(f"Pictures, arrays and results.json are in {folder}.")
+
+
+def _module(run: Run) -> str:
+    """The experiment's module: the one that was started, if any was, else where `run` is from."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    started = spec.name if spec else ""
+    return started if started.startswith("experiments.") else getattr(run, "__module__", "")
 
 
 def _parse(arguments: Sequence[str]) -> tuple[ConfigDict, pathlib.Path, bool]:

@@ -3,6 +3,7 @@
 import json
 import operator
 import pathlib
+import shlex
 import signal
 import subprocess
 import sys
@@ -71,7 +72,11 @@ def test_runs_and_writes_down(config, tmp_path, capsys):
     assert set(contents(folder)) == {"config.json", "picture.png", "results.json"}
     described = json.loads((folder / "config.json").read_text())
     assert described == {"steps": 7, "rate": 0.1, "seeds": [4, 5, 6], "scales": [1]}
-    assert json.loads((folder / "results.json").read_text())["seconds"] == 0.5
+    results = json.loads((folder / "results.json").read_text())
+    assert results["seconds"] == 0.5
+    given = shlex.join([*overrides, f"--config={config}", "--workdir", str(folder)])
+    assert results["command"] == f"python -m {Experiment.__module__} {given}"
+    assert 0 <= results["wall_seconds"] < 60
     shown = capsys.readouterr().out
     assert "One.\n  holds: 1.0\nTwo.\n  DOES NOT HOLD: 2.5\n" in shown
     assert str(folder) in shown
@@ -265,3 +270,5 @@ def test_from_a_shell(tmp_path):
     )
     assert done.stderr == ""
     assert "holds" in done.stdout
+    results = json.loads((tmp_path / "new" / "results.json").read_text())
+    assert results["command"] == shlex.join(["python", *command[1:], *small])
