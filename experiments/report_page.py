@@ -175,7 +175,9 @@ def _section(figure: Figure) -> str:
         data = base64.b64encode(path.read_bytes()).decode()
         parts.append(f'<img alt="{_text(path.stem)}" src="data:image/png;base64,{data}">')
     if figure.claims:
-        parts.append("<table><thead><tr><th>claim</th><th>measured</th><th></th></tr></thead><tbody>")
+        parts.append(
+            "<table><thead><tr><th>claim</th><th>measured</th><th></th></tr></thead><tbody>"
+        )
         for claim in figure.claims:
             kind, verdict = ("good", "✓ holds") if claim["holds"] else ("bad", "✗ does not hold")
             parts.append(

@@ -15,6 +15,7 @@ import numpy as np
 import optax
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.spatial.distance import cdist
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
@@ -161,7 +162,7 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
     )
     found = {name: _summary(true, inferred[name]) for name in NAMES}
     # How far each pair's λ lies from the nearest of a set, shape (sets, pairs).
-    away = np.stack([np.linalg.norm(pairs[:, None] - each, axis=-1).min(axis=1) for each in points])
+    away = np.stack([cdist(np.asarray(pairs), np.asarray(each)).min(axis=1) for each in points])
     processes = inferred["process"]
     trends = {
         "process_by_distance": _by_tenths(away, processes - true),
