@@ -12,6 +12,7 @@ from shohypernet import (
     hyperparameters,
     losses,
     penalties,
+    search,
 )
 from shohypernet.fit import History, Result, fit
 from shohypernet.hypergradients.back_optimisation import back_optimisation
@@ -56,6 +57,7 @@ __all__ = [
     "penalties",
     "real_time",
     "reversible",
+    "search",
     "simultaneous",
     "supervised",
     "train",

@@ -51,7 +51,7 @@ def plan(
         more = steps - steps % every + every
         raise ValueError(f"eval_every={every} must divide {steps=}; {more} steps would do.")
     return Plan(
-        seeds=_distinct(seeds),
+        seeds=distinct_seeds(seeds),
         steps=steps,
         inner_steps=_whole("inner_steps", inner_steps),
         train_batch_size=_whole_or_none("train_batch_size", train_batch_size),
@@ -61,10 +61,12 @@ def plan(
     )
 
 
-def splits(data: Any) -> Data:
+def splits(data: Any, function: str = "fit") -> Data:
     """The three splits as device arrays, once each is known to hold examples."""
     if not isinstance(data, tuple | list) or len(data) != len(Data._fields):
-        raise ValueError(f"fit() needs data in three splits, {Data._fields}, got {type(data)}.")
+        raise ValueError(
+            f"{function}() needs data in three splits, {Data._fields}, got {type(data)}."
+        )
     for name, split in zip(Data._fields, data, strict=True):
         shapes = [np.shape(leaf) for leaf in jax.tree.leaves(split)]
         rows = {shape[:1] for shape in shapes}
@@ -122,6 +124,18 @@ def require_consistent(
     jax.eval_shape(jax.vmap(check), states)
 
 
+def distinct_seeds(seeds: Iterable[int], function: str = "fit") -> list[int]:
+    """Seeds, once they are known to give numbers each of its own."""
+    seeds = list(seeds)
+    apart = all(isinstance(seed, numbers.Integral) and 0 <= seed <= LAST_SEED for seed in seeds)
+    if not seeds or not apart or len(set(seeds)) < len(seeds):
+        raise ValueError(
+            f"{function}() needs one seed or more, each once and a whole number from 0 to "
+            f"{LAST_SEED}, got {seeds}."
+        )
+    return [int(seed) for seed in seeds]
+
+
 def describe(tree: Any, *, contents: bool = False) -> dict[str, str]:
     """Each leaf's dtype and shape by its path and, if asked, a checksum of what it holds."""
 
@@ -158,14 +172,3 @@ def _whole_or_none(name: str, size: Any) -> int | None:
 def _default_eval_every(steps: int) -> int:
     fewest = -(-steps // DEFAULT_EVALUATIONS)
     return next(n for n in range(fewest, steps + 1) if steps % n == 0)
-
-
-def _distinct(seeds: Iterable[int]) -> list[int]:
-    seeds = list(seeds)
-    apart = all(isinstance(seed, numbers.Integral) and 0 <= seed <= LAST_SEED for seed in seeds)
-    if not seeds or not apart or len(set(seeds)) < len(seeds):
-        raise ValueError(
-            "fit() needs one seed or more, each once and a whole number from 0 to "
-            f"{LAST_SEED}, got {seeds}."
-        )
-    return [int(seed) for seed in seeds]

@@ -12,19 +12,21 @@ A *sampler*, `sampler(key, hyperparams) -> hyperparams`, draws one λ from p(λ)
 λ̂, from p(λ | λ̂); methods `vmap` it.
 """
 
+import dataclasses
 import math
+import numbers
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 Sampler = Callable[[jax.Array, Any], Any]
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Spec:
     """One entry of a space; made by `real`, `log`, `bounded`, `integer` and `categorical`.
 
@@ -33,6 +35,9 @@ class Spec:
       decode: unconstrained array -> values in natural units, elementwise.
       encode: values in natural units -> unconstrained array, the inverse of `decode`.
       sample: `sample(key, shape) -> array`, a draw from the prior, in unconstrained space.
+      quantile: the prior's inverse distribution function, elementwise: a probability between 0
+        and 1 -> unconstrained array. It maps the unit cube, where black-box methods work, to λ.
+      bounds: where the prior lies, in natural units.
       differentiable: whether a gradient can move it.
       choices: what a categorical's codes stand for, otherwise empty.
     """
@@ -41,6 +46,8 @@ class Spec:
     decode: Callable[[jax.Array], jax.Array]
     encode: Callable[[jax.Array], jax.Array]
     sample: Callable[[jax.Array, tuple[int, ...]], jax.Array]
+    quantile: Callable[[jax.Array], jax.Array]
+    bounds: tuple[float, float]
     differentiable: bool = True
     choices: tuple[Any, ...] = ()
 
@@ -53,6 +60,8 @@ def real(loc: float = 0.0, scale: float = 1.0) -> Spec:
         decode=lambda unconstrained: unconstrained,
         encode=lambda value: jnp.asarray(value, jnp.result_type(value, float)),
         sample=lambda key, shape: loc + scale * jax.random.normal(key, shape),
+        quantile=lambda unit: loc + scale * jax.scipy.special.ndtri(unit),
+        bounds=(-math.inf, math.inf),
     )
 
 
@@ -73,6 +82,8 @@ def log(low: float = 1e-6, high: float = 1e2) -> Spec:
         decode=jnp.exp,
         encode=jnp.log,
         sample=lambda key, shape: jax.random.uniform(key, shape, minval=lowest, maxval=highest),
+        quantile=lambda unit: lowest + (highest - lowest) * unit,
+        bounds=(low, high),
     )
 
 
@@ -88,6 +99,8 @@ def bounded(low: float, high: float) -> Spec:
         decode=lambda unconstrained: low + (high - low) * jax.nn.sigmoid(unconstrained),
         encode=lambda value: jax.scipy.special.logit((jnp.asarray(value) - low) / (high - low)),
         sample=lambda key, shape: jax.random.logistic(key, shape),
+        quantile=jax.scipy.special.logit,
+        bounds=(low, high),
     )
 
 
@@ -103,6 +116,8 @@ def integer(low: int, high: int) -> Spec:
         decode=lambda code: jnp.clip(jnp.round(code), low, high).astype(jnp.int32),
         encode=lambda value: jnp.where((low <= value) & (value <= high), value, jnp.nan),
         sample=lambda key, shape: jax.random.randint(key, shape, low, high + 1).astype(float),
+        quantile=lambda unit: jnp.minimum(low + jnp.floor((high - low + 1) * unit), high),
+        bounds=(low, high),
         differentiable=False,
     )
 
@@ -110,12 +125,31 @@ def integer(low: int, high: int) -> Spec:
 def categorical(*choices: Any) -> Spec:
     """One of several named choices, as its index, for black-box methods; prior uniform.
 
+    It decodes to indices, as arrays hold no names, and `choices` says what they stand for. It
+    encodes names, alone or in a NumPy array, and indices; of choices that are numbers themselves,
+    only a JAX array, which is what `decode` returns, is taken for indices.
+
     Raises:
-      ValueError: for fewer than two choices.
+      ValueError: for fewer than two choices, or one that comes twice.
     """
     _require(len(choices) > 1, f"categorical() needs two choices or more, got {choices}.")
+    twice = [choice for i, choice in enumerate(choices) if choice in choices[:i]]
+    _require(not twice, f"categorical() needs choices that differ, but {twice} come twice.")
     index = integer(0, len(choices) - 1)
-    return Spec("categorical", index.decode, index.encode, index.sample, False, choices)
+    names_only = not any(isinstance(choice, numbers.Number) for choice in choices)
+
+    def code(value: Any) -> float:
+        if value in choices:
+            return float(choices.index(value))
+        return value if names_only and isinstance(value, numbers.Number) else math.nan
+
+    def encode(value: Any) -> jax.Array:
+        if isinstance(value, jax.Array):
+            return index.encode(value)
+        codes = np.vectorize(code, otypes=[float])(np.asarray(value, object))
+        return index.encode(jnp.asarray(codes, jnp.result_type(float)))
+
+    return dataclasses.replace(index, kind="categorical", encode=encode, choices=choices)
 
 
 def decode(space: Any, hyperparams: Any) -> Any:
@@ -150,6 +184,11 @@ def encode(space: Any, values: Any) -> Any:
     return jax.tree.map(checked, space, values)
 
 
+def spread(space: Any, like: Any) -> Any:
+    """A tree like `like` that has each leaf's own spec."""
+    return jax.tree.map(lambda spec, below: jax.tree.map(lambda _: spec, below), space, like)
+
+
 def sample(key: jax.Array, space: Any, like: Any) -> Any:
     """One draw from the prior of a space, in unconstrained space.
 
@@ -161,7 +200,7 @@ def sample(key: jax.Array, space: Any, like: Any) -> Any:
     Returns:
       A tree like `like`.
     """
-    specs = jax.tree.leaves(jax.tree.map(lambda spec, below: _spread(spec, below), space, like))
+    specs = jax.tree.leaves(spread(space, like))
     leaves, treedef = jax.tree.flatten(like)
     keys = jax.random.split(key, len(leaves))
     draws = [
@@ -181,8 +220,7 @@ def describe(space: Any, hyperparams: Any) -> str:
             return f"{value.item():.4g}"
         return f"{jnp.median(value):.4g} [{jnp.min(value):.4g}, {jnp.max(value):.4g}]"
 
-    specs = jax.tree.map(lambda spec, below: _spread(spec, below), space, hyperparams)
-    shown = jax.tree.map(show, specs, hyperparams)
+    shown = jax.tree.map(show, spread(space, hyperparams), hyperparams)
     named = jax.tree.leaves_with_path(shown)
     return ", ".join(f"{jax.tree_util.keystr(path)} {text}".strip() for path, text in named)
 
@@ -292,10 +330,6 @@ def clipped(sampler: Sampler, low: float, high: float) -> Sampler:
     return lambda key, hyperparams: jax.tree.map(
         lambda leaf: jnp.clip(leaf, low, high), sampler(key, hyperparams)
     )
-
-
-def _spread(spec: Spec, below: Any) -> Any:
-    return jax.tree.map(lambda _: spec, below)
 
 
 def _require(holds: bool, message: str) -> None:

@@ -1,12 +1,32 @@
-"""Algorithm 1's inner loop: train weights for one λ. `vmap` trains for many at once."""
+"""Algorithm 1's inner loop: train weights for one λ. `vmap` trains for many at once.
+
+    w ← w − α ∇_w L_train(w, λ, x)
+
+`train` does all of it. `start`, `step_key` and `update` are its parts, for a search that pauses
+trainings and goes on with some: step t of a training is drawn from fold_in(key, t), so one that was
+paused goes through the same numbers as one that never was.
+"""
 
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from shohypernet.data import minibatch
 from shohypernet.problem import Problem
+
+
+class Training(NamedTuple):
+    """What the next step of a training needs.
+
+    Attributes:
+      params: the weights w so far.
+      opt_state: the optimiser of w.
+    """
+
+    params: Any
+    opt_state: Any
 
 
 class Trained(NamedTuple):
@@ -19,6 +39,36 @@ class Trained(NamedTuple):
 
     params: Any
     train_losses: jax.Array
+
+
+def start(problem: Problem, optimizer: optax.GradientTransformation, key: jax.Array) -> Training:
+    """A training before its first step."""
+    params = problem.init(jax.random.split(key)[0])
+    return Training(params, optimizer.init(params))
+
+
+def step_key(key: jax.Array, step: Any) -> jax.Array:
+    """The key of a training's step, by its number from 0 on, from the key that started it."""
+    return jax.random.fold_in(jax.random.split(key)[1], step)
+
+
+def update(
+    problem: Problem,
+    optimizer: optax.GradientTransformation,
+    key: jax.Array,
+    training: Training,
+    hyperparams: Any,
+    examples: Any,
+    *,
+    batch_size: int | None = None,
+) -> tuple[Training, jax.Array]:
+    """One step of a training, and the training loss before it; `key` is the step's own."""
+    key_batch, key_loss = jax.random.split(key)
+    params, opt_state = training
+    batch = minibatch(key_batch, examples, batch_size)
+    loss, gradient = jax.value_and_grad(problem.train_loss)(params, hyperparams, batch, key_loss)
+    change, opt_state = optimizer.update(gradient, opt_state, params)
+    return Training(optax.apply_updates(params, change), opt_state), loss
 
 
 def train(
@@ -59,19 +109,13 @@ def train(
     """
     if steps < 1:
         raise ValueError(f"train() needs steps >= 1, got {steps}.")
-    key_init, key_steps = jax.random.split(key)
 
-    def update(carry: tuple[Any, Any], key: jax.Array) -> tuple[tuple[Any, Any], jax.Array]:
-        key_batch, key_loss = jax.random.split(key)
-        params, opt_state = carry
-        batch = minibatch(key_batch, examples, batch_size)
-        loss, gradient = jax.value_and_grad(problem.train_loss)(
-            params, hyperparams, batch, key_loss
+    def body(training: Training, key: jax.Array) -> tuple[Training, jax.Array]:
+        return update(
+            problem, optimizer, key, training, hyperparams, examples, batch_size=batch_size
         )
-        change, opt_state = optimizer.update(gradient, opt_state, params)
-        return (optax.apply_updates(params, change), opt_state), loss
 
-    params = problem.init(key_init)
-    carry = params, optimizer.init(params)
-    (params, _), losses = jax.lax.scan(update, carry, jax.random.split(key_steps, steps))
-    return Trained(params, losses)
+    # All keys in one go: drawn in the loop, they would take as long as a small product.
+    keys = jax.vmap(step_key, (None, 0))(key, jnp.arange(steps))
+    training, losses = jax.lax.scan(body, start(problem, optimizer, key), keys)
+    return Trained(training.params, losses)

@@ -1,0 +1,195 @@
+"""The driver against `train`, and its accounting against sums by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from shohypernet import train
+from shohypernet.fit import NonFiniteLoss
+from shohypernet.hyperparameters import real
+from shohypernet.search import Measured, best_so_far, random_search, run
+from shohypernet.search.waves import Job, Waves
+
+PAUSES = (
+    ([0, 1, 2], [0.0, 2.0, 5.0], 3, [0, 1, 2]),
+    ([1, 0], [2.0, 0.0], 1, [1]),
+    ([1], [2.0], 4, []),
+    ([3, 4], [4.0, 1.0], 2, []),
+)
+
+
+@pytest.fixture
+def search(problem, data, halfway):
+    def call(method, **options):
+        options = {"optimizer": halfway, "budget": 100, "batch_size": 2} | options
+        return run(problem, method, data, **options)
+
+    return call
+
+
+@pytest.fixture
+def alone(problem, data, halfway):
+    """The weight that `train` gives in one go, for a seed of the driver."""
+
+    def call(hyperparam, steps, seed=0):
+        key = jax.random.split(jax.random.key(seed))[1]
+        start = jnp.float32(hyperparam)
+        return train(problem, halfway, key, start, data.train, steps=steps, batch_size=2).params
+
+    return call
+
+
+def test_a_paused_training_equals_one_that_never_was(search, scripted, alone):
+    method = scripted(*PAUSES)
+    result = search(method.search)
+    (measured,) = result.measured
+    assert measured.trial.tolist() == [0, 1, 2, 1, 0, 1, 3, 4]
+    assert measured.steps.tolist() == [3, 3, 3, 4, 4, 8, 2, 2]
+    assert measured.hyperparams.tolist() == [0, 2, 5, 2, 0, 2, 4, 1]
+    weights = [
+        alone(*row) for row in zip(measured.hyperparams, measured.steps.tolist(), strict=True)
+    ]
+    np.testing.assert_allclose(measured.valid_loss, (np.array(weights) - 3) ** 2, rtol=1e-5)
+    assert [trials for trials, _ in method.told] == [[0, 1, 2], [1, 0], [1], [3, 4]]
+    told = [loss for _, losses in method.told for loss in losses]
+    np.testing.assert_array_equal(told, measured.valid_loss)
+
+    # The accounting, by hand.
+    assert measured.gradient_evaluations.tolist() == [3, 6, 9, 10, 11, 15, 17, 19]
+    assert np.all(np.diff(measured.seconds) >= 0)
+    assert result.compile_seconds > 0
+    valid, test = best_so_far(measured)
+    np.testing.assert_array_equal(valid, np.minimum.accumulate(measured.valid_loss))
+    np.testing.assert_array_equal(test, valid)  # this problem has them alike
+    best = np.argmin(measured.valid_loss)
+    assert result.valid_loss[0] == measured.valid_loss[best]
+    assert result.hyperparams[0] == measured.hyperparams[best]
+    np.testing.assert_allclose((result.params[0] - 3) ** 2, result.valid_loss[0], rtol=1e-5)
+
+
+def test_best_so_far_by_hand():
+    losses, nothing = np.array([np.nan, 5.0, 6.0, 4.0, np.inf, 4.5, 1.0, 2.0]), np.zeros(8)
+    measured = Measured(*[nothing] * 4, valid_loss=losses, test_loss=np.arange(8.0), hyperparams={})
+    valid, test = best_so_far(measured)
+    assert valid.tolist() == [np.inf, 5, 5, 4, 4, 4, 1, 1]
+    assert test[1:].tolist() == [1, 1, 3, 3, 3, 6, 6]
+
+
+def test_seeds_together_equal_each_alone(search, scripted):
+    together = search(scripted(*PAUSES).search, seeds=(3, 7))
+    for seed, measured in zip((3, 7), together.measured, strict=True):
+        (alone,) = search(scripted(*PAUSES).search, seeds=(seed,)).measured
+        np.testing.assert_allclose(measured.valid_loss, alone.valid_loss, rtol=1e-5)
+    apart = np.abs(together.measured[0].valid_loss - together.measured[1].valid_loss)
+    assert apart.min() > 0
+
+
+def test_seeds_may_ask_for_other_lengths(search, scripted, alone):
+    method = scripted(*PAUSES).search
+
+    def ask(key, turn):
+        turn, proposal = method.ask(key, turn)
+        if proposal and turn == 2:
+            proposal = proposal._replace(steps=int(jax.random.randint(key, (), 1, 9)))
+        return turn, proposal
+
+    measured = search(method._replace(ask=ask), seeds=(0, 1)).measured
+    assert len({tuple(each.steps.tolist()) for each in measured}) == 2
+    for seed, each in enumerate(measured):
+        weight = alone(2.0, each.steps[5].item(), seed)
+        np.testing.assert_allclose(each.valid_loss[5], (weight - 3) ** 2, rtol=1e-5)
+
+
+def test_little_memory_makes_narrow_waves_and_the_same_losses(problem, data, halfway):
+    """A training of 1,000 weights goes in and comes out with its momentum, 16 kB."""
+    wide = problem._replace(
+        init=lambda key: jnp.full(1_000, problem.init(key)),
+        train_loss=lambda params, *rest: problem.train_loss(params.mean(), *rest) * 1_000,
+        valid_loss=lambda params, *rest: problem.valid_loss(params.mean(), *rest),
+    )
+    key, losses = jax.random.key(0), []
+    for memory, width in ((2**20, 12), (2**16, 4)):
+        waves = Waves(wide, halfway, data, 2, memory)
+        job = Job(key, [waves.start(key)] * 11, np.arange(11, dtype=np.float32), done=0)
+        (outcome,) = waves.run([job], 5)
+        assert 1 <= min(waves.widest[1], 12) <= width
+        losses.append(outcome.valid_loss)
+    assert len(np.unique(losses[0])) == 11
+    np.testing.assert_allclose(*losses, rtol=1e-4)
+    with pytest.raises(ValueError, match=r"one training .* more than memory=8,192; allow more"):
+        Waves(wide, halfway, data, 2, 2**13).run([job], 5)
+
+
+def test_the_last_proposal_is_cut_to_the_budget(search, scripted):
+    method = scripted(*PAUSES)
+    (measured,) = search(method.search, budget=8).measured
+    assert measured.trial.tolist() == [0, 1]
+    assert measured.gradient_evaluations.tolist() == [3, 6]
+    ((trials, losses),) = method.told
+    assert trials == [0, 1, 2]
+    assert np.isfinite(losses).tolist() == [True, True, False]
+
+
+def test_what_no_longer_pays_for_one_step_is_told_so(search, scripted):
+    method = scripted(*PAUSES)
+    (measured,) = search(method.search, budget=13).measured
+    assert len(measured.trial) == 5
+    assert method.told[-1] == ([1], [np.inf])
+
+
+def test_a_diverged_training_is_told_as_infinite(search, scripted):
+    proposals = ([0, 1], [2.0, np.inf], 2, []), ([2], [np.nan], 2, [])
+    method = scripted(*proposals)
+    result = search(method.search)
+    assert np.isfinite(method.told[0][1]).tolist() == [True, False]
+    assert method.told[1] == ([2], [np.inf])
+    assert result.hyperparams.tolist() == [2.0]
+    with pytest.raises(NonFiniteLoss, match=r"seeds \[5\].*optax.clip_by_global_norm"):
+        search(scripted(proposals[1]).search, seeds=(5,))
+
+
+def test_a_proposal_that_failed_is_told_so(search, scripted):
+    method = scripted(*PAUSES)
+    with pytest.raises(FloatingPointError, match="by the optimiser"):
+        search(method.search, optimizer=optax.GradientTransformation(optax.sgd(1.0).init, _fail))
+    assert method.told == [([0, 1, 2], [np.inf] * 3)]
+
+
+def _fail(*_):
+    raise FloatingPointError("by the optimiser")
+
+
+@pytest.mark.parametrize(
+    ("proposals", "message"),
+    [
+        ([([0], [1.0], 2, []), ([0], [1.0], 2, [])], r"weights of \[0\] weren't kept"),
+        ([([0], [1.0], 2, [0]), ([0, 1], [1.0, 1.0], 2, [])], r"have had \[0, 2\] steps"),
+    ],
+)
+def test_impossible_proposals_are_refused(search, scripted, proposals, message):
+    with pytest.raises(ValueError, match=message):
+        search(scripted(*proposals).search)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"budget": 4}, "budget of 4 gradient evaluations is below one training of 5 steps"),
+        ({"budget": 0}, "budget to be a whole number >= 1, got 0"),
+        ({"memory": -1}, "memory to be a whole number"),
+        ({"batch_size": 0}, "batch_size to be a whole number"),
+        ({"seeds": (1, 1)}, "each once"),
+    ],
+)
+def test_bad_arguments_are_refused_before_anything_is_traced(
+    problem, data, halfway, options, message
+):
+    def traced(*_):
+        pytest.fail("the problem was traced")
+
+    problem = problem._replace(init=traced, train_loss=traced, valid_loss=traced)
+    method = random_search(real(), jnp.zeros(()), steps=5)
+    with pytest.raises(ValueError, match=message):
+        run(problem, method, data, **({"optimizer": halfway, "budget": 50} | options))
