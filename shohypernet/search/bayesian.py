@@ -20,7 +20,7 @@ import scipy.stats
 from shohypernet.search import checks, gaussian_process, slice_sampling
 from shohypernet.search.cube import EDGE, Cube, cube
 from shohypernet.search.gaussian_process import Posterior
-from shohypernet.search.protocol import Proposal, Search
+from shohypernet.search.protocol import Proposal, Search, generator
 
 KERNELS = 10  # M
 FANTASIES = 4  # for each kernel
@@ -104,11 +104,6 @@ def _choose(rng: np.random.Generator, cell: Cube, state: State, population: int)
         known = [fantasised(rng, flat, inputs, outputs, seen) for flat in parameters]
         pending = np.concatenate([pending, maximise(rng, cell, known, best)[None]])
     return state._replace(parameters=parameters[-1], pending=pending)
-
-
-def generator(key: jax.Array) -> np.random.Generator:
-    """NumPy's randomness from a JAX key."""
-    return np.random.default_rng(np.asarray(jax.random.key_data(key)))
 
 
 def standardised(losses: np.ndarray) -> np.ndarray:

@@ -107,7 +107,8 @@ def run(
       The best training's hyperparameters and weights, and all that was measured.
 
     Raises:
-      ValueError: for a budget below one training, a bad size, bad data, or memory for no training.
+      ValueError: for a budget below one training, a bad size, bad data, memory for no training, or
+        a search that has nothing to do.
       NonFiniteLoss: if every training of a seed diverged.
 
     Reference:
@@ -166,7 +167,7 @@ class _Run:
         self._fresh = waves.start(self._key_training)
         self._steps: dict[int, int] = {}  # of every trial seen
         self._paused: dict[int, Training] = {}
-        self._spent = 0
+        self.spent = 0
         self._rows: list[tuple[Any, ...]] = []
         self._hyperparams: list[Any] = []
         self._whole: Proposal | None = None  # as asked, before the budget cut it
@@ -183,7 +184,7 @@ class _Run:
         if self._whole is None:
             self._ended = True
             return False
-        affordable = (self._budget - self._spent) // self._whole.steps
+        affordable = (self._budget - self.spent) // self._whole.steps
         self._ended = affordable <= len(self._whole.trials)
         if not affordable:
             self.give_up()
@@ -215,9 +216,9 @@ class _Run:
         hyperparams = jax.tree.map(np.asarray, proposal.hyperparams)
         for i, trial in enumerate(proposal.trials.tolist()):
             self._steps[trial] = self._steps.get(trial, 0) + proposal.steps
-            self._spent += proposal.steps
+            self.spent += proposal.steps
             valid, test = float(outcome.valid_loss[i]), float(outcome.test_loss[i])
-            self._rows.append((trial, self._steps[trial], self._spent, seconds, valid, test))
+            self._rows.append((trial, self._steps[trial], self.spent, seconds, valid, test))
             if np.isfinite(valid) and (self.best is None or valid < self.best.valid_loss):
                 chosen = jax.tree.map(lambda leaf, i=i: leaf[i], hyperparams)
                 params = jax.tree.map(np.array, outcome.trainings[i].params)
@@ -249,6 +250,12 @@ class _Run:
 
 
 def _result(runs: list[_Run], seeds: list[int], compile_seconds: float) -> Result:
+    idle = [seed for seed, each in zip(seeds, runs, strict=True) if not each.spent]
+    if idle:
+        raise ValueError(
+            f"the search of seeds {idle} ended before its first training: all that it has to do "
+            "was done, by another process if it shares a study. Give it more to do."
+        )
     lost = [seed for seed, each in zip(seeds, runs, strict=True) if each.best is None]
     if lost:
         raise NonFiniteLoss(

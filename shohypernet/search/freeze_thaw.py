@@ -2,9 +2,9 @@
 
     a* = argmax_a  H[P_min] − E_{y_a}[ H[P_min | y_a] ],   P_min(n) = p(f_n is the least)
 
-over a basket of trainings: the old ones and the new λ with the greatest expected improvement. f_n is
-where curve n will end and y_a the next observation of a: a unit of training more for an old one, the
-first for a new one.
+over a basket of trainings: the old ones and the new λ with the greatest expected improvement. f_n
+is where curve n will end and y_a the next observation of a: a unit of training more for an old one,
+the first for a new one. Of actions that tell as much, that of the greatest expected improvement.
 
 Swersky, Snoek and Adams (2014), "Freeze-Thaw Bayesian Optimization", arXiv:1406.3896, Algorithm 1.
 """
@@ -17,11 +17,10 @@ import scipy.special
 import scipy.stats
 
 from shohypernet.search import checks, learning_curves, slice_sampling
-from shohypernet.search.bayesian import generator
 from shohypernet.search.cube import EDGE, Cube, cube
 from shohypernet.search.gaussian_process import improvement, one_thread
 from shohypernet.search.learning_curves import Curves, Posterior
-from shohypernet.search.protocol import Proposal, Search
+from shohypernet.search.protocol import Proposal, Search, generator
 
 OLD, NEW = 10, 3  # of the basket, the paper's
 CANDIDATES = 200  # for the new ones
@@ -30,6 +29,7 @@ MODELS = 5  # states of the chain that are averaged over
 BURN_IN = 20
 FANTASIES = 5  # of an observation
 DRAWS = 300  # of the ends, to count which is least
+TIE = 0.003  # nats, less than which the draws don't tell apart
 
 
 class State(NamedTuple):
@@ -154,7 +154,9 @@ def _choose(
     basket = np.concatenate([olds, news])
     actions = np.concatenate([olds[_thawable(state, units)[olds]], news])
     gains = [information_gain(rng, each, basket, actions) for each in known]
-    best = actions[np.argmax(np.mean(gains, axis=0))]
+    gain = np.mean(gains, axis=0)
+    tied = actions[gain >= gain.max() - TIE]
+    best = tied[np.argmax(promise[tied])]
     state = state._replace(chain=chain)
     if best < count:
         return np.array([best]), state
@@ -208,6 +210,6 @@ def _with_points(state: State, points: np.ndarray) -> State:
 
 
 def _root(covariance: np.ndarray) -> np.ndarray:
-    """A square root; of a covariance that has lost rank, too."""
-    values, vectors = np.linalg.eigh(covariance)
-    return vectors * np.sqrt(np.maximum(values, 0.0))
+    """Its Cholesky factor, which changes little with it, so that actions can share draws."""
+    jitter = 1e-8 * np.diag(covariance).max() + 1e-12
+    return np.linalg.cholesky(covariance + jitter * np.eye(len(covariance)))

@@ -109,7 +109,7 @@ def covariance(kernel: Kernel, left: np.ndarray, right: np.ndarray) -> np.ndarra
 
 
 def log_likelihood(kernel: Kernel, inputs: np.ndarray, outputs: np.ndarray) -> float:
-    """log N(y; m, K + s²I) for inputs (N, D) and outputs (N,)."""
+    """The logarithm of N(y; m, K + s²I) for inputs (N, D) and outputs (N,)."""
     factor = _factor(kernel, inputs)
     white = scipy.linalg.solve_triangular(factor, outputs - kernel.mean, lower=True)
     constant = len(outputs) / 2 * math.log(2 * math.pi)

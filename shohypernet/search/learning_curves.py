@@ -3,9 +3,9 @@
     y_n(t) = f(x_n) + g_n(t) + ε,   f ~ GP(m, k_x),   g_n ~ GP(0, k_t),   ε ~ N(0, s²)
     k_t(t, t′) = c² β^α / (t + t′ + β)^α
 
-k_x is the Matérn-5/2 kernel over λ; k_t is a mixture of e^{−ρ (t + t′)} over decay rates ρ ~ Γ(α, β),
-so that g_n vanishes as t grows and f is where the curves end. Given f they are independent, so with
-N curves no matrix is larger than N or than the longest curve:
+k_x is the Matérn-5/2 kernel over λ; k_t is a mixture of e^{−ρ (t + t′)} over rates ρ ~ Γ(α, β), so
+that g_n vanishes as t grows and f is where the curves end. Given f they are independent, so with N
+curves no matrix is larger than N or than the longest curve:
 
     Λ_n = 1ᵀ K_n⁻¹ 1,  γ_n = 1ᵀ K_n⁻¹ (y_n − m),   K_n = k_t + s²I on curve n's times
     f | y ~ N(m + C γ, C),   C = (K_x⁻¹ + Λ)⁻¹
@@ -100,7 +100,7 @@ def decay_covariance(model: Model, left: np.ndarray, right: np.ndarray) -> np.nd
 
 
 def log_likelihood(model: Model, curves: Curves) -> float:
-    """log p(y) of all observations together."""
+    """The logarithm of p(y), of all observations together."""
     white, ones, factor = _whitened(model, curves)
     sums = np.cumsum(ones**2), np.cumsum(ones[:, None] * white, axis=0)
     precision, moment = (_upto(total, curves.lengths) for total in sums)

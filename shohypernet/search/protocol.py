@@ -46,3 +46,8 @@ class Search(NamedTuple):
     ask: Callable[[jax.Array, Any], tuple[Any, Proposal | None]]
     tell: Callable[[Any, Proposal, np.ndarray], Any]
     steps: int
+
+
+def generator(key: jax.Array) -> np.random.Generator:
+    """NumPy's randomness from a JAX key, for methods that work in NumPy."""
+    return np.random.default_rng(np.asarray(jax.random.key_data(key)))

@@ -78,7 +78,8 @@ def optuna_search(
     Args:
       space: a tree of specs from `hyperparameters`, a prefix of `like`.
       like: a tree of arrays that gives the hyperparameters' shapes; up to a hundred numbers or so.
-      sampler: makes a sampler from a seed, such as `lambda seed: CmaEsSampler(seed=seed)`.
+      sampler: makes a sampler from a seed, such as `lambda seed: CmaEsSampler(seed=seed)`. It is
+        called for each trial; one that keeps to a sequence, as `QMCSampler`, ignores the seed.
       steps: updates of w for each training.
       population: trainings a proposal.
       trials: trainings to complete, by all processes that share the study; None for no end.

@@ -1,0 +1,217 @@
+"""Searches through Optuna against Optuna itself, and a study that processes share and survive."""
+
+import signal
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optuna
+import pytest
+from optuna.trial import TrialState
+from scipy.stats import qmc
+
+from shohypernet import hyperparameters as hp
+from shohypernet.search import optuna_search, tpe
+
+SPACE = {
+    "decay": hp.log(1e-4, 1.0),
+    "drop": hp.bounded(0.0, 0.8),
+    "layers": hp.integer(1, 4),
+    "act": hp.categorical("relu", "tanh"),
+    "bias": hp.real(1.0, 2.0),
+}
+LIKE = {**dict.fromkeys(SPACE, jnp.zeros(())), "decay": jnp.zeros(2)}
+
+
+def loss(values):
+    decades = np.log10(np.asarray(values["decay"])) + 2
+    others = np.asarray(values["layers"]) + np.asarray(values["act"]) + np.asarray(values["drop"])
+    return np.sum(decades**2, axis=1) + others
+
+
+def answered(method, turns, seed=0):
+    state, proposals = method.init(jax.random.key(seed)), []
+    for turn in range(turns):
+        state, proposal = method.ask(jax.random.key(turn), state)
+        if proposal is None:
+            break
+        proposals.append(proposal)
+        losses = loss(hp.decode(SPACE, proposal.hyperparams))
+        state = method.tell(state, proposal, losses)
+    return proposals, state.study.optuna
+
+
+def test_proposals_are_the_samplers_own():
+    """Another study with the same past, and a sampler of the same seed, suggests the same."""
+    seeds = []
+
+    def sampler(seed):
+        seeds.append(seed)
+        return optuna.samplers.TPESampler(seed=seed)
+
+    _, study = answered(optuna_search(SPACE, LIKE, sampler, steps=1, population=3), 6)
+    trials = study.get_trials()
+    seeds = list(dict.fromkeys(seeds))  # in order, once a trial
+    assert len(seeds) == len(trials) == 18
+    for number in (0, 15):  # before and after the sampler's startup
+        oracle = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seeds[number]))
+        oracle.add_trials(trials[:number])
+        assert oracle.ask(trials[number].distributions).params == trials[number].params
+
+
+def test_what_is_trained_is_what_the_study_holds():
+    proposals, study = answered(tpe(SPACE, LIKE, steps=4, population=5), 4)
+    trials = study.get_trials()
+    assert [trial.number for trial in trials] == list(range(20))
+    assert {trial.state for trial in trials} == {TrialState.COMPLETE}
+    values = jax.tree.map(
+        lambda *leaves: np.concatenate(leaves),
+        *[hp.decode(SPACE, each.hyperparams) for each in proposals],
+    )
+    for i, trial in enumerate(trials):
+        assert trial.params["layers"] == values["layers"][i]
+        assert trial.params["act"] == ("relu", "tanh")[values["act"][i]]
+        for name in ("decay[0]", "decay[1]", "drop", "bias"):
+            leaf = values["decay"][:, int(name[6])] if "[" in name else values[name]
+            np.testing.assert_allclose(trial.params[name], leaf[i], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose([trial.value for trial in trials], loss(values))
+    assert {each.steps for each in proposals} == {4}
+
+
+@pytest.mark.filterwarnings("ignore:QMCSampler is experimental")
+def test_other_samplers_serve_as_well():
+    """Halton's sequence, which SciPy has too, from Optuna's second trial on."""
+
+    def sampler(seed):
+        return optuna.samplers.QMCSampler(qmc_type="halton", scramble=False, seed=0)
+
+    space = [hp.bounded(-1.0, 3.0), hp.log(1e-2, 1.0)]
+    method = optuna_search(space, [jnp.zeros(())] * 2, sampler, steps=1, population=9)
+    state, _ = method.ask(jax.random.key(0), method.init(jax.random.key(0)))
+    params = [list(trial.params.values()) for trial in state.study.optuna.get_trials()[1:]]
+    expected = qmc.scale(qmc.Halton(2, scramble=False).random(8), [-1, -2], [3, 0])
+    found = np.array(params)
+    np.testing.assert_allclose(found[:, 0], expected[:, 0])
+    np.testing.assert_allclose(np.log10(found[:, 1]), expected[:, 1], atol=1e-12)
+
+
+def test_runs_repeat_themselves_and_seeds_differ():
+    first, again, other = (
+        answered(tpe(SPACE, LIKE, steps=1, population=4), 4, seed)[1] for seed in (0, 0, 1)
+    )
+    values = [[trial.value for trial in study.get_trials()] for study in (first, again, other)]
+    assert values[0] == values[1]
+    assert not set(values[0]) & set(values[2])
+
+
+def test_a_search_ends_after_its_trials_and_diverged_ones_fail():
+    method = tpe(SPACE, LIKE, steps=1, population=4, trials=6)
+    state, sizes = method.init(jax.random.key(0)), []
+    for turn in range(10):
+        state, proposal = method.ask(jax.random.key(turn), state)
+        if proposal is None:
+            break
+        sizes.append(len(proposal.trials))
+        losses = loss(hp.decode(SPACE, proposal.hyperparams))
+        losses[0] = np.inf if turn == 0 else losses[0]
+        state = method.tell(state, proposal, losses)
+    # The failed one is made up for.
+    assert sizes == [4, 3]
+    states = [trial.state for trial in state.study.optuna.get_trials()]
+    assert states.count(TrialState.COMPLETE) == 6
+    assert states.count(TrialState.FAIL) == 1
+
+
+@pytest.mark.parametrize("name", ["steps", "population", "trials", "heartbeat"])
+def test_bad_sizes_are_refused(name):
+    with pytest.raises(ValueError, match=rf"optuna_search\(\) needs {name} to be"):
+        tpe(SPACE, LIKE, **({"steps": 1} | {name: 0}))
+
+
+def test_an_empty_space_is_refused():
+    with pytest.raises(ValueError, match="is empty"):
+        tpe({}, {}, steps=1)
+
+
+def test_without_optuna_the_error_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(ImportError, match=r"pip install 'shohypernet\[search\]'"):
+        tpe(SPACE, LIKE, steps=1)
+
+
+# --- a study shared by processes --------------------------------------------------------------
+
+SHARED = """
+import sys, time
+import jax, jax.numpy as jnp, optax
+from shohypernet import Problem, hyperparameters as hp
+from shohypernet.data import Data
+from shohypernet.search import run, tpe
+
+problem = Problem(
+    init=lambda key: jnp.zeros(()),
+    train_loss=lambda w, decays, batch, key: (w - decays.sum()) ** 2,
+    valid_loss=lambda w, decays, batch: (w - 1.0) ** 2,
+)
+data = Data(*[jnp.ones((2, 1))] * 3)
+method = tpe(
+    hp.log(0.1, 10.0), jnp.zeros(3), steps=5, population=2, trials=TRIALS,
+    storage=STORAGE, study_name="shared", heartbeat=1,
+)
+"""
+# Completes two trials, then dies with two more under way.
+VICTIM = """
+state = method.init(jax.random.key(0))
+state, proposal = method.ask(jax.random.key(0), state)
+state = method.tell(state, proposal, jnp.ones(2))
+state, proposal = method.ask(jax.random.key(0), state)
+print(*proposal.trials, flush=True)
+time.sleep(600)
+"""
+WORKER = """
+print("ready", flush=True)
+result = run(problem, method, data, optimizer=optax.sgd(0.1), budget=10_000)
+"""
+TRIALS = 16
+
+
+def test_processes_share_a_study_and_pick_up_what_a_killed_one_left(tmp_path):
+    storage = f"sqlite:///{tmp_path}/study.db"
+    script = SHARED.replace("STORAGE", repr(storage)).replace("TRIALS", str(TRIALS))
+    victim = subprocess.Popen(
+        [sys.executable, "-c", script + VICTIM], stdout=subprocess.PIPE, text=True
+    )
+    with victim:
+        left = [int(number) for number in victim.stdout.readline().split()]
+        victim.send_signal(signal.SIGKILL)
+    assert left == [2, 3]
+    assert victim.returncode == -signal.SIGKILL
+    with subprocess.Popen(
+        [sys.executable, "-c", script + WORKER], stdout=subprocess.PIPE, text=True
+    ) as worker:
+        worker.stdout.readline()
+        names = {}
+        exec(script + WORKER, names)  # this process is the other worker
+    assert worker.returncode == 0
+
+    trials = optuna.load_study(study_name="shared", storage=storage).get_trials()
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    assert len(complete) == TRIALS
+    # None is doubled, and none is left over.
+    assert len({tuple(sorted(trial.params.items())) for trial in complete}) == TRIALS
+    assert {trial.state for trial in trials} == {TrialState.COMPLETE, TrialState.FAIL}
+    for number in left:
+        assert trials[number].state == TrialState.FAIL
+        (again,) = [trial for trial in complete if trial.params == trials[number].params]
+        assert again.system_attrs["retry_history"] == [number]
+    # Each worker did some, and this one's own account agrees with the study.
+    workers = {trial.user_attrs["worker"] for trial in complete}
+    assert len(workers) == 3
+    (measured,) = names["result"].measured
+    for number, loss in zip(measured.trial, measured.valid_loss, strict=True):
+        np.testing.assert_allclose(trials[number].value, loss)
+    # Whoever comes late is told that nothing is left to do.
+    with pytest.raises(ValueError, match="ended before its first training"):
+        exec(script + WORKER, {})
