@@ -138,10 +138,10 @@ def categorical(*choices: Any) -> Spec:
     index = integer(0, len(choices) - 1)
     names_only = not any(isinstance(choice, numbers.Number) for choice in choices)
 
-    def code(value: Any) -> float:
+    def code(value: Any) -> Any:
         if value in choices:
             return float(choices.index(value))
-        return value if names_only and isinstance(value, numbers.Number) else math.nan
+        return value if names_only and isinstance(value, numbers.Real) else math.nan
 
     def encode(value: Any) -> jax.Array:
         if isinstance(value, jax.Array):

@@ -91,12 +91,12 @@ def cube(space: Any, like: Any) -> Cube:
         return tree(values, _encode)
 
     def features(points: np.ndarray) -> np.ndarray:
+        if continuous.all():
+            return points
         columns = [_features(spec, column) for spec, column in zip(specs, points.T, strict=True)]
         return np.concatenate(columns, axis=1)
 
     continuous = np.array([spec.differentiable for spec in specs])
-    if continuous.all():
-        features = np.asarray
     return Cube(names, specs, hyperparams, encode, features, continuous)
 
 

@@ -246,7 +246,8 @@ class _Run:
 
     def measured(self) -> Measured:
         hyperparams = jax.tree.map(lambda *leaves: np.concatenate(leaves), *self._hyperparams)
-        return Measured(*map(np.array, zip(*self._rows, strict=True)), hyperparams)
+        trial, steps, spent, seconds, valid, test = map(np.array, zip(*self._rows, strict=True))
+        return Measured(trial, steps, spent, seconds, valid, test, hyperparams)
 
 
 def _result(runs: list[_Run], seeds: list[int], compile_seconds: float) -> Result:

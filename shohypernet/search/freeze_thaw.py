@@ -9,6 +9,7 @@ the first for a new one. Of actions that tell as much, that of the greatest expe
 Swersky, Snoek and Adams (2014), "Freeze-Thaw Bayesian Optimization", arXiv:1406.3896, Algorithm 1.
 """
 
+import contextlib
 from typing import Any, NamedTuple
 
 import jax
@@ -210,6 +211,13 @@ def _with_points(state: State, points: np.ndarray) -> State:
 
 
 def _root(covariance: np.ndarray) -> np.ndarray:
-    """Its Cholesky factor, which changes little with it, so that actions can share draws."""
-    jitter = 1e-8 * np.diag(covariance).max() + 1e-12
-    return np.linalg.cholesky(covariance + jitter * np.eye(len(covariance)))
+    """Its Cholesky factor, which changes little with it, so that actions can share draws.
+
+    Rounding may leave a covariance of small rank with eigenvalues below 0; they are lifted by as
+    little as serves.
+    """
+    level = max(np.diag(covariance).max(), np.finfo(float).tiny)
+    for lift in 10.0 ** np.arange(-8, 1):
+        with contextlib.suppress(np.linalg.LinAlgError):
+            return np.linalg.cholesky(covariance + lift * level * np.eye(len(covariance)))
+    raise np.linalg.LinAlgError(f"no covariance at all: {covariance}")

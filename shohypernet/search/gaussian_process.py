@@ -78,7 +78,7 @@ def _threads() -> Any:
 
 def unpack(flat: np.ndarray) -> Kernel:
     """A kernel from (m, log a, log s, log ℓ_1 … log ℓ_D)."""
-    return Kernel(float(flat[0]), *np.exp(flat[1:3]).tolist(), np.exp(flat[3:]))
+    return Kernel(flat[0].item(), np.exp(flat[1]).item(), np.exp(flat[2]).item(), np.exp(flat[3:]))
 
 
 def log_prior(flat: np.ndarray) -> float:

@@ -5,12 +5,13 @@
 
 k_x is the Matérn-5/2 kernel over λ; k_t is a mixture of e^{−ρ (t + t′)} over rates ρ ~ Γ(α, β), so
 that g_n vanishes as t grows and f is where the curves end. Given f they are independent, so with N
-curves no matrix is larger than N or than the longest curve:
+curves no matrix is larger than N or than the longest curve: one that was observed is worth a single
+observation of its end, γ_n / Λ_n with a noise of variance 1 / Λ_n,
 
     Λ_n = 1ᵀ K_n⁻¹ 1,  γ_n = 1ᵀ K_n⁻¹ (y_n − m),   K_n = k_t + s²I on curve n's times
-    f | y ~ N(m + C γ, C),   C = (K_x⁻¹ + Λ)⁻¹
+    f | y ~ N(m + K_x (K_x + Λ⁻¹)⁻¹ Λ⁻¹γ,  K_x − K_x (K_x + Λ⁻¹)⁻¹ K_x)
 
-A curve without observations has Λ_n = γ_n = 0, so new λ are curves of length 0.
+(the paper's C = (K_x⁻¹ + Λ)⁻¹ and m + Cγ, where no digits are lost). New λ are curves of length 0.
 
 Swersky, Snoek and Adams (2014), "Freeze-Thaw Bayesian Optimization", arXiv:1406.3896, sections 3.1
 and 3.2; the scale c is ours. In NumPy and float64.
@@ -78,8 +79,8 @@ class Posterior(NamedTuple):
 
 def unpack(flat: np.ndarray) -> Model:
     """A model from (log c, log α, log β, m, log a, log s, log ℓ_1 … log ℓ_D)."""
-    own = np.exp(flat[:OWN_PARAMETERS]).tolist()
-    return Model(*own, gaussian_process.unpack(flat[OWN_PARAMETERS:]))
+    scale, shape, rate = np.exp(flat[:OWN_PARAMETERS]).tolist()
+    return Model(scale, shape, rate, gaussian_process.unpack(flat[OWN_PARAMETERS:]))
 
 
 def log_prior(flat: np.ndarray) -> float:
@@ -102,12 +103,14 @@ def decay_covariance(model: Model, left: np.ndarray, right: np.ndarray) -> np.nd
 def log_likelihood(model: Model, curves: Curves) -> float:
     """The logarithm of p(y), of all observations together."""
     white, ones, factor = _whitened(model, curves)
-    sums = np.cumsum(ones**2), np.cumsum(ones[:, None] * white, axis=0)
-    precision, moment = (_upto(total, curves.lengths) for total in sums)
-    ends, log_determinant = _ends(model, curves.inputs, precision)
-    seen = np.arange(len(white))[:, None] < curves.lengths[None]
-    quadratic = np.sum(white**2, where=seen) - moment @ ends @ moment
-    log_determinant += 2 * np.sum(np.log(np.diag(factor))[:, None] * seen)
+    seen = _seen(len(white), curves.lengths)
+    ends = _observed_ends(model, curves, white, ones)
+    # What is left of a curve once its end is taken off, and what is left of the ends.
+    residuals = (white - ones[:, None] * ends.values)[seen]
+    quadratic = np.sum(residuals**2) + np.sum(ends.white**2)
+    log_determinant = 2 * np.sum(np.log(np.diag(factor))[:, None] * seen)
+    log_determinant += np.sum(np.log(ends.precision[ends.observed]))
+    log_determinant += 2 * np.sum(np.log(np.diag(ends.factor)))
     return float(-0.5 * (quadratic + log_determinant + seen.sum() * math.log(2 * math.pi)))
 
 
@@ -115,18 +118,56 @@ def posterior(model: Model, curves: Curves) -> Posterior:
     """Where the curves will end, and what is to be seen next of each."""
     longer = curves._replace(values=np.pad(curves.values, ((0, 0), (0, 1))))
     white, ones, factor = _whitened(model, longer)
-    sums = np.cumsum(ones**2), np.cumsum(ones[:, None] * white, axis=0)
-    precision, moment = (_upto(total, curves.lengths) for total in sums)
-    ends, _ = _ends(model, curves.inputs, precision)
-    mean = model.kernel.mean + ends @ moment
+    ends = _observed_ends(model, curves, white, ones)
+    prior = gaussian_process.covariance(model.kernel, curves.inputs, curves.inputs)
+    half = scipy.linalg.solve_triangular(ends.factor, prior[ends.observed], lower=True)
+    mean, covariance = model.kernel.mean + half.T @ ends.white, prior - half.T @ half
     # Row T of the Cholesky factor predicts time T + 1 from those before, for any length T.
     rows = np.tril(factor, -1)[curves.lengths]
     deviation = np.diag(factor)[curves.lengths]
     gain = deviation * ones[curves.lengths]
     # `white` is of y − m, and what g predicts is of y − f.
     known = np.sum(rows.T * white, axis=0) + (1 - gain) * model.kernel.mean
-    variance = deviation**2 + gain**2 * np.diag(ends)
-    return Posterior(mean, ends, gain, known + gain * mean, variance)
+    # Rounding may leave the variance of an end that is known below 0.
+    variance = deviation**2 + gain**2 * np.maximum(np.diag(covariance), 0.0)
+    return Posterior(mean, covariance, gain, known + gain * mean, variance)
+
+
+class _Ends(NamedTuple):
+    """The curves as observations of their ends.
+
+    Attributes:
+      observed: which curves have any length, shape (M,).
+      precision: Λ of all, shape (N,).
+      values: γ / Λ of all, 0 without observations, shape (N,).
+      factor: the Cholesky factor of K_x + Λ⁻¹ among the observed, (M, M).
+      white: its inverse times their values, (M,).
+    """
+
+    observed: np.ndarray
+    precision: np.ndarray
+    values: np.ndarray
+    factor: np.ndarray
+    white: np.ndarray
+
+
+def _observed_ends(model: Model, curves: Curves, white: np.ndarray, ones: np.ndarray) -> _Ends:
+    padded = np.concatenate([[0.0], np.cumsum(ones**2)])
+    precision = padded[curves.lengths]
+    moment = np.sum(ones[:, None] * white, axis=0, where=_seen(len(white), curves.lengths))
+    observed = np.flatnonzero(curves.lengths)
+    values = np.zeros(len(precision))
+    values[observed] = moment[observed] / precision[observed]
+    inputs = curves.inputs[observed]
+    matrix = gaussian_process.covariance(model.kernel, inputs, inputs)
+    noise = 1 / precision[observed] + JITTER * model.kernel.amplitude**2
+    factor = np.linalg.cholesky(matrix + np.diag(noise))
+    solved = scipy.linalg.solve_triangular(factor, values[observed], lower=True)
+    return _Ends(observed, precision, values, factor, solved)
+
+
+def _seen(times: int, lengths: np.ndarray) -> np.ndarray:
+    return np.arange(times)[:, None] < lengths[None]
 
 
 def _whitened(model: Model, curves: Curves) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -138,25 +179,8 @@ def _whitened(model: Model, curves: Curves) -> tuple[np.ndarray, np.ndarray, np.
     matrix = decay_covariance(model, times, times)
     matrix[np.diag_indices(len(times))] += model.kernel.noise**2 + JITTER * model.scale**2
     factor = np.linalg.cholesky(matrix)
-    beyond = np.arange(len(times))[None] >= curves.lengths[:, None]
-    residuals = np.where(beyond, 0.0, curves.values - model.kernel.mean)
-    both = np.concatenate([residuals.T, np.ones((len(times), 1))], axis=1)
+    seen = _seen(len(times), curves.lengths)
+    residuals = np.where(seen, curves.values.T - model.kernel.mean, 0.0)
+    both = np.concatenate([residuals, np.ones((len(times), 1))], axis=1)
     solved = scipy.linalg.solve_triangular(factor, both, lower=True)
     return solved[:, :-1], solved[:, -1], factor
-
-
-def _upto(totals: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """The running total over times at each curve's length; 0 for a curve of length 0."""
-    if totals.ndim == 1:
-        totals = np.broadcast_to(totals[:, None], (len(totals), len(lengths)))
-    padded = np.concatenate([np.zeros((1, len(lengths))), totals])
-    return padded[lengths, np.arange(len(lengths))]
-
-
-def _ends(model: Model, inputs: np.ndarray, precision: np.ndarray) -> tuple[np.ndarray, float]:
-    """C = (K_x⁻¹ + Λ)⁻¹ = K_x − K_x √Λ B⁻¹ √Λ K_x, and log |B|, B = I + √Λ K_x √Λ."""
-    prior = gaussian_process.covariance(model.kernel, inputs, inputs)
-    root = np.sqrt(precision)
-    factor = np.linalg.cholesky(np.eye(len(inputs)) + root[:, None] * prior * root[None])
-    half = scipy.linalg.solve_triangular(factor, root[:, None] * prior, lower=True)
-    return prior - half.T @ half, 2 * float(np.log(np.diag(factor)).sum())

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import optuna
 from optuna.distributions import (
@@ -208,7 +209,8 @@ def _distribution(spec: hp.Spec) -> BaseDistribution:
     if not spec.differentiable:
         return IntDistribution(int(low), int(high))
     if np.isinf(low):
-        low, high = (float(spec.decode(spec.quantile(q))) for q in (UNLIKELY, 1 - UNLIKELY))
+        ends = jnp.array([UNLIKELY, 1 - UNLIKELY])
+        low, high = spec.decode(spec.quantile(ends)).tolist()
     return FloatDistribution(low, high, log=spec.kind == "log")
 
 

@@ -7,6 +7,7 @@ matters, which is why Snoek et al. (2012) marginalise kernel parameters with it.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -35,7 +36,7 @@ def sweep(
     for axis in rng.permutation(point.size):
         height = level + np.log1p(-rng.random())  # the log of a uniform in (0, 1]
 
-        def at(value: float, axis: int = axis) -> float:
+        def at(value: Any, axis: int = axis) -> float:
             moved = point.copy()
             moved[axis] = value
             return log_density(moved)

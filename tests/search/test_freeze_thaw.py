@@ -28,7 +28,7 @@ def dense(rows, columns):
             matrix[i, j] = ends[n, m]
             if n == m and t and u:
                 matrix[i, j] += 1.3**2 * 2.0**0.8 / (t + u + 2.0) ** 0.8
-                matrix[i, j] += (t == u) * (0.15**2 + JITTER * 1.3**2)
+                matrix[i, j] += (t == u) * (0.15**2 + JITTER * 1.3**2) + JITTER * 1.1**2
     return matrix
 
 
@@ -45,11 +45,12 @@ def test_posterior_is_that_of_one_dense_normal():
     spread = dense(ends + following, ends + following) - dense(ends + following, SEEN) @ solved
     found = learning_curves.posterior(MODEL, CURVES)
     np.testing.assert_allclose(found.mean, mean[:5], rtol=1e-9)
-    np.testing.assert_allclose(found.covariance, spread[:5, :5], rtol=1e-8, atol=1e-12)
-    np.testing.assert_allclose(found.next_mean, mean[5:], rtol=1e-9)
-    np.testing.assert_allclose(found.next_variance, np.diag(spread)[5:], rtol=1e-9)
+    np.testing.assert_allclose(found.covariance, spread[:5, :5], rtol=10 * JITTER)
+    # The jitter of 1e-8 is of the observed ends, not of what comes next.
+    np.testing.assert_allclose(found.next_mean, mean[5:], rtol=10 * JITTER)
+    np.testing.assert_allclose(found.next_variance, np.diag(spread)[5:], rtol=10 * JITTER)
     # An observation tells of all ends through its own curve's: cov(f, y_a) = Ω_a C_a.
-    np.testing.assert_allclose(found.covariance * found.gain, spread[:5, 5:], rtol=1e-8, atol=1e-12)
+    np.testing.assert_allclose(found.covariance * found.gain, spread[:5, 5:], rtol=10 * JITTER)
 
 
 def test_parameters_are_laid_out_as_documented():

@@ -1,0 +1,58 @@
+"""The appendix figure: hyper-training beside black-box searches (Lorraine and Duvenaud, 2018).
+
+python -m experiments.search_baselines --config=configs/search_baselines.py:mnist --workdir=DIR
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(data: str = "mnist_5k") -> ConfigDict:
+    """The linear problem with decays on 10,000 images; `quick` is a small one for tests."""
+    quick, small = data == "quick", data in ("quick", "mnist_5k")
+    config = {
+        "data": "mnist_5k" if small else data,
+        "directory": "",  # of the data, where it needs one
+        "train_examples": 2_000 if small else 10_000,
+        "valid_examples": 2_000 if small else 10_000,
+        "test_examples": 1_000 if small else 10_000,
+        "seeds": (0, 1, 2, 3, 4),
+        "main_decays": (10, 7_850),
+        "other_decays": (1, 2, 5, 50),
+        # The prior, log-uniform, and hyper-training's start in its middle.
+        "low": -10.0,
+        "high": 2.0,
+        # Of every method, gradient evaluations on one minibatch for one λ.
+        "budget": 20_000,
+        "batch_size": 250,
+        # A training: Adam, falling to 0 on a cosine over its full length.
+        "training_steps": 500,
+        "learning_rate": 1e-2,
+        # Successive halving and Hyperband: R units, one in η goes on. Freeze-thaw's units.
+        "resource": 27,
+        "eta": 3,
+        "units": 5,
+        # Hyper-training: Algorithm 3.
+        "inner_steps": 5,
+        "samples": 1,
+        "sampling_scale": 1.0,
+        "hypernet_learning_rate": 1e-4,
+        "hypernet_decay": 0.03,  # of that, what is left at the end; on the way, exponentially
+        "hyper_learning_rate": 2e-2,
+        # With a decay for each weight the hypernet is the factorised one, of this rank.
+        "rank": 10,
+        "factorised_learning_rate": 1e-3,
+        "factorised_sampling_scale": 0.1,
+    }
+    if quick:
+        config |= {
+            "train_examples": 200,
+            "valid_examples": 500,
+            "test_examples": 500,
+            "seeds": (0, 1),
+            "main_decays": (10,),
+            "other_decays": (1,),
+            "budget": 1_080,
+            "training_steps": 54,
+            "batch_size": 50,
+        }
+    return ConfigDict(config)
