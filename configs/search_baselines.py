@@ -23,6 +23,7 @@ def get_config(data: str = "mnist_5k") -> ConfigDict:
         "high": 2.0,
         # Of every method, gradient evaluations on one minibatch for one λ.
         "budget": 20_000,
+        "points": 100,  # along it, where the losses are told
         "batch_size": 250,
         # A training: Adam, falling to 0 on a cosine over its full length.
         "training_steps": 500,
@@ -51,8 +52,10 @@ def get_config(data: str = "mnist_5k") -> ConfigDict:
             "seeds": (0, 1),
             "main_decays": (10,),
             "other_decays": (1,),
-            "budget": 1_080,
-            "training_steps": 54,
+            "budget": 540,
+            "points": 30,
             "batch_size": 50,
+            "training_steps": 54,
+            "resource": 9,
         }
     return ConfigDict(config)

@@ -32,7 +32,6 @@ from shohypernet.search import Search
 FEATURES = IMAGE_SHAPE[0] * IMAGE_SHAPE[1] + 1  # the bias last
 EVERY_WEIGHT = FEATURES * CLASSES
 OURS = "hyper-training"
-POINTS = 100  # along the budget
 FIRST_PART = 0.1  # of the budget, from which the paper's claim is to hold
 
 
@@ -40,9 +39,9 @@ class Curve(NamedTuple):
     """The best validation loss so far and the test loss of the same weights, NaN before the first.
 
     Attributes:
-      evaluations: gradient evaluations spent, shape (POINTS,).
-      seconds: by when, those of all seeds together, shape (POINTS,).
-      valid_loss: shape (seeds, POINTS).
+      evaluations: gradient evaluations spent, shape (points,).
+      seconds: by when, those of all seeds together, shape (points,).
+      valid_loss: shape (seeds, points).
       test_loss: likewise.
     """
 
@@ -60,7 +59,8 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
     scalar = optimum(exact, grouping(1))
     curves: dict[int, dict[str, Curve]] = {}
     optima: dict[int, Losses] = {}
-    for count in sorted({*config.main_decays, *config.other_decays}):
+    # Those of the paper first.
+    for count in dict.fromkeys((*config.main_decays, *config.other_decays)):
         groups = grouping(count)
         optima[count] = descended(exact) if count == EVERY_WEIGHT else optimum(exact, groups)
         problem = problem_on(data, groups)
@@ -78,6 +78,7 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
                 curves[count][name] = Curve(**arrays)
 
     main = list(config.main_decays)
+    curves = dict(sorted(curves.items()))
     report.save_figure(_draw(main, curves, optima, scalar), workdir, "search_baselines")
     report.save_figure(_draw_by_count(curves, optima), workdir, "search_baselines_by_decays")
     return {
@@ -199,7 +200,7 @@ def methods(
             seeds=config.seeds,
             batch_size=config.batch_size,
         )
-        grid = np.linspace(0, config.budget, POINTS + 1)[1:]
+        grid = np.linspace(0, config.budget, config.points + 1)[1:]
         rows = [
             np.searchsorted(each.gradient_evaluations, grid, side="right") - 1
             for each in result.measured
@@ -235,7 +236,7 @@ def hyper_train(problem: Problem, data: Data, count: int, config: Any) -> Curve:
         learning_rate = config.factorised_learning_rate
         scale = config.factorised_sampling_scale
     rounds = config.budget // (config.samples * config.inner_steps + 1)
-    rounds -= rounds % POINTS
+    rounds -= rounds % config.points
     schedule = optax.exponential_decay(
         learning_rate, rounds * config.inner_steps, config.hypernet_decay
     )
@@ -257,7 +258,7 @@ def hyper_train(problem: Problem, data: Data, count: int, config: Any) -> Curve:
         inner_steps=config.inner_steps,
         train_batch_size=config.batch_size,
         valid_batch_size=config.batch_size,
-        eval_every=rounds // POINTS,
+        eval_every=rounds // config.points,
     ).history
     # As of the searches, the best so far by validation, and the test loss there.
     leads = history.valid_loss <= np.minimum.accumulate(history.valid_loss)
@@ -293,8 +294,8 @@ def _claim_below(count: int, curves: dict[str, Curve]) -> dict[str, Any]:
         f"from the first {FIRST_PART:.0%} of the budget on.",
         f"below all of them at {np.mean(below[since]):.0%} of the points since then"
         + (f", last at {lead[-1]:,} evaluations" if lead.size else "")
-        + f"; it ends at {_median(ours.valid_loss)[-1]:.5f} (test {test[OURS]:.5f}), and {nearest}, "
-        f"the best of the others, at {ends[nearest]:.5f} (test {test[nearest]:.5f})",
+        + f"; it ends at {_median(ours.valid_loss)[-1]:.5f} (test {test[OURS]:.5f}), and "
+        f"{nearest}, the best of the others, at {ends[nearest]:.5f} (test {test[nearest]:.5f})",
         holds=bool(below[since].all()),
     )
 
@@ -408,7 +409,7 @@ def _frame(
     axes.axhline(exact, color="0.45", linestyle=(0, (6, 2)), label=label)
     # From the exact best to where the searches are at a fifth of the budget.
     losses = [getattr(curve, f"{split}_loss") for curve in curves.values()]
-    reached = np.nanmax([np.nanpercentile(each[:, POINTS // 5], 75) for each in losses])
+    reached = np.nanmax([np.nanpercentile(each[:, each.shape[1] // 5], 75) for each in losses])
     low = min(exact, *(np.nanmin(each) for each in losses))
     axes.set_ylim(low - 0.05 * (reached - low), reached + 0.05 * (reached - low))
     names = {"valid": "validation", "test": "test"}
