@@ -1,4 +1,4 @@
-"""The README's example is run as it stands, so that it cannot go stale."""
+"""The README's examples are run as they stand, so that they cannot go stale."""
 
 import pathlib
 import re
@@ -8,12 +8,17 @@ import numpy as np
 README = pathlib.Path(__file__).parent.parent / "README.md"
 
 
-def test_own_model_example(capsys):
-    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+def test_own_model_examples(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where the shared study lands
+    own, search, shared = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
     names = {}
-    exec(compile(code, "README.md", "exec"), names)
+    exec(compile(own, "README.md", "exec"), names)
     history = names["result"].history
     # A classifier of ten classes that has learned nothing loses log 10 = 2.3 nats.
     assert history.valid_loss[-1, 0] < 0.5
     assert not np.array_equal(history.hyperparams["layers_0"][-1], names["start"]["layers_0"])
     assert "layers_2" in capsys.readouterr().out
+    for code in (search, shared):
+        exec(compile(code, "README.md", "exec"), names)
+        assert names["found"].valid_loss[0] < 0.8
+    assert (tmp_path / "study.db").exists()

@@ -110,8 +110,13 @@ class Waves:
         if seeds not in self.widest:
             each = STATES_A_TRAINING * _bytes(example.trainings[0])
             self.widest[seeds] = max(1, self._memory // (each * seeds))
+        # One that is there and at most twice as wide as it need be spares a compilation.
+        there = [width for known, width in self._compiled if known == seeds]
+        serving = [
+            width for width in there if wanted <= width <= min(2 * wanted, self.widest[seeds])
+        ]
         while True:
-            width = min(_padded(wanted), self.widest[seeds])
+            width = min(serving, default=min(_padded(wanted), self.widest[seeds]))
             if (seeds, width) not in self._compiled:
                 self._compiled[seeds, width] = self._lower(example, seeds, width)
             compiled = self._compiled[seeds, width]
@@ -124,7 +129,7 @@ class Waves:
                     f"memory={self._memory:,}; allow more, take a smaller batch_size or run fewer "
                     "seeds at once."
                 )
-            self.widest[seeds] = width // 2
+            self.widest[seeds], serving = width // 2, []
 
     def _lower(self, example: Job, seeds: int, width: int) -> Any:
         began = time.perf_counter()
