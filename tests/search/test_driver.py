@@ -48,10 +48,9 @@ def test_a_paused_training_equals_one_that_never_was(search, scripted, alone):
     assert measured.trial.tolist() == [0, 1, 2, 1, 0, 1, 3, 4]
     assert measured.steps.tolist() == [3, 3, 3, 4, 4, 8, 2, 2]
     assert measured.hyperparams.tolist() == [0, 2, 5, 2, 0, 2, 4, 1]
-    weights = [
-        alone(*row) for row in zip(measured.hyperparams, measured.steps.tolist(), strict=True)
-    ]
-    np.testing.assert_allclose(measured.valid_loss, (np.array(weights) - 3) ** 2, rtol=1e-5)
+    for row in (4, 5, 7):  # paused once, twice and never
+        weight = alone(measured.hyperparams[row], measured.steps[row].item())
+        np.testing.assert_allclose(measured.valid_loss[row], (weight - 3) ** 2, rtol=1e-5)
     assert [trials for trials, _ in method.told] == [[0, 1, 2], [1, 0], [1], [3, 4]]
     told = [loss for _, losses in method.told for loss in losses]
     np.testing.assert_array_equal(told, measured.valid_loss)
@@ -78,16 +77,16 @@ def test_best_so_far_by_hand():
 
 
 def test_seeds_together_equal_each_alone(search, scripted):
-    together = search(scripted(*PAUSES).search, seeds=(3, 7))
+    together = search(scripted(*PAUSES[:1]).search, seeds=(3, 7))
     for seed, measured in zip((3, 7), together.measured, strict=True):
-        (alone,) = search(scripted(*PAUSES).search, seeds=(seed,)).measured
+        (alone,) = search(scripted(*PAUSES[:1]).search, seeds=(seed,)).measured
         np.testing.assert_allclose(measured.valid_loss, alone.valid_loss, rtol=1e-5)
     apart = np.abs(together.measured[0].valid_loss - together.measured[1].valid_loss)
     assert apart.min() > 0
 
 
 def test_seeds_may_ask_for_other_lengths(search, scripted, alone):
-    method = scripted(*PAUSES).search
+    method = scripted(*PAUSES[:2]).search
 
     def ask(key, turn):
         turn, proposal = method.ask(key, turn)
@@ -98,8 +97,8 @@ def test_seeds_may_ask_for_other_lengths(search, scripted, alone):
     measured = search(method._replace(ask=ask), seeds=(0, 1)).measured
     assert len({tuple(each.steps.tolist()) for each in measured}) == 2
     for seed, each in enumerate(measured):
-        weight = alone(2.0, each.steps[5].item(), seed)
-        np.testing.assert_allclose(each.valid_loss[5], (weight - 3) ** 2, rtol=1e-5)
+        weight = alone(2.0, each.steps[3].item(), seed)
+        np.testing.assert_allclose(each.valid_loss[3], (weight - 3) ** 2, rtol=1e-5)
 
 
 def test_little_memory_makes_narrow_waves_and_the_same_losses(problem, data, halfway):
