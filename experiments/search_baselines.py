@@ -405,8 +405,12 @@ def _frame(
         linestyle=(0, (1, 2)),
         label="exact, one decay for all",
     )
-    label = "exact, 30 hypergradient steps" if count == EVERY_WEIGHT else "exact, these decays"
-    axes.axhline(exact, color="0.45", linestyle=(0, (6, 2)), label=label)
+    axes.axhline(
+        exact,
+        color="0.45",
+        linestyle=(0, (6, 2)),
+        label=f"exact, these decays ({EVERY_WEIGHT:,}: {decay_problem.DESCENT_STEPS} steps)",
+    )
     # From the exact best to where the searches are at a fifth of the budget.
     losses = [getattr(curve, f"{split}_loss") for curve in curves.values()]
     reached = np.nanmax([np.nanpercentile(each[:, each.shape[1] // 5], 75) for each in losses])
@@ -436,7 +440,7 @@ def _draw_by_count(curves: dict[int, dict[str, Curve]], optima: dict[int, Losses
     axes.set(
         yscale="log",
         xlabel="decays",
-        ylabel="validation loss above the exact best (mean squared error)",
+        ylabel="validation loss above the exact best (MSE)",
         title="After equal compute: median and quartiles of the seeds",
     )
     axes.set_xticks(list(places.values()), [f"{count:,}" for count in places])
