@@ -87,12 +87,37 @@ def test_encoded_values_are_floating_point(spec, value):
         (hp.integer(1, 5), 0),
         (hp.integer(1, 5), np.array([5, 6])),
         (hp.categorical("relu", "tanh"), 2),
+        (hp.categorical("relu", "tanh"), "gelu"),
+        (hp.categorical("relu", "tanh"), np.array(["tanh", "gelu"])),
+        (hp.categorical(1, 2), 0),
     ],
     ids=lambda part: getattr(part, "kind", str(part)),
 )
 def test_values_out_of_range_are_refused(spec, value):
     with pytest.raises(ValueError, match=rf"inside the range of its {spec.kind}\(\)"):
         hp.encode({"entry": spec}, {"entry": value})
+
+
+@pytest.mark.parametrize(
+    ("choices", "value", "indices"),
+    [
+        (("relu", "tanh", "gelu"), "gelu", 2),
+        (("relu", "tanh", "gelu"), np.array(["tanh", "relu"]), [1, 0]),
+        (("relu", "tanh", "gelu"), np.array([2, 0]), [2, 0]),
+        (("relu", 3, None), 3, 1),
+        # Of numbers, only what `decode` returns is taken for indices.
+        ((1, 2, 4), 2, 1),
+        ((1, 2, 4), np.array([4, 1]), [2, 0]),
+        ((1, 2, 4), jnp.array([2, 0]), [2, 0]),
+        ((True, False), False, 1),
+    ],
+)
+def test_categories_are_encoded_by_name(choices, value, indices):
+    spec = hp.categorical(*choices)
+    encoded = hp.encode({"choice": spec}, {"choice": value})["choice"]
+    assert jnp.issubdtype(encoded.dtype, jnp.floating)
+    np.testing.assert_array_equal(encoded, indices)
+    np.testing.assert_array_equal(hp.encode(spec, hp.decode(spec, encoded)), encoded)
 
 
 # --- prefix trees -----------------------------------------------------------------------------
@@ -273,6 +298,7 @@ def test_fixed_set_draws_each_point_alike_and_whole(key):
         ("integer", (3, 3)),
         ("categorical", ()),
         ("categorical", ("only",)),
+        ("categorical", ("relu", "relu")),
         ("gaussian", (0.0, -1.0)),
         ("gaussian", (0.0, np.inf)),
         ("local_gaussian", (-1e-5,)),
