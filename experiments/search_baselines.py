@@ -437,8 +437,9 @@ def _draw_by_count(curves: dict[int, dict[str, Curve]], optima: dict[int, Losses
         axes.errorbar(
             along, middle, (middle - low, high - middle), label=name, elinewidth=1, **look
         )
+    # A hypernet's weights may validate better than the best response to the best decays.
+    axes.axhline(0, color="0.45", linestyle=(0, (6, 2)))
     axes.set(
-        yscale="log",
         xlabel="decays",
         ylabel="validation loss above the exact best (MSE)",
         title="After equal compute: median and quartiles of the seeds",
