@@ -1,7 +1,8 @@
 PYTHON  ?= python3
 NOW     := $(shell date +%Y%m%d-%H%M%S)
-FIGURES := loss_manifold global_best_response local_best_response weights_versus_loss \
-  hypernet_capacity
+FIGURES := loss_manifold global_best_response local_best_response large medium deeper_networks \
+  weights_versus_loss hypernet_capacity
+COMPARISONS := unrolled_comparison hypergradient_fidelity network_fidelity search_baselines
 
 DATA         ?= mnist_5k
 DEMO_FLAGS   ?=
@@ -14,7 +15,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: demo test lint types figures bench help clean
+.PHONY: demo test lint types figures comparisons bench help clean
 
 demo: WORKDIR ?= runs/demo-$(NOW)
 demo: .venv/.experiments  ## Tune hyperparameters on a small MNIST and draw the result (a few minutes).
@@ -30,22 +31,26 @@ lint: .venv/.dev  ## Run ruff.
 types: .venv/.dev  ## Run basedpyright.
 	.venv/bin/basedpyright
 
-figures: WORKDIR ?= runs/figures-$(NOW)
-figures: .venv/.experiments  ## Redraw the paper's figures (DATA=mnist: at full size; QUICK=1: as a test).
-	status=0; for figure in $(FIGURES); do \
+figures: NAMES := $(FIGURES)  ## Redraw the paper's figures (DATA=mnist: at full size; QUICK=1: as a test).
+comparisons: NAMES := $(COMPARISONS)  ## Draw what other tuning methods cost and reach, likewise.
+figures comparisons: WORKDIR ?= runs/$@-$(NOW)
+figures comparisons: .venv/.figures
+	status=0; for figure in $(NAMES); do \
 	  .venv/bin/python -m experiments.$$figure \
 	    --config=configs/$$figure.py$$(test $$figure = loss_manifold || echo :$(DATA)) --workdir=$(WORKDIR)/$$figure $(FIGURE_FLAGS) \
 	    || { status=$$?; break; }; \
 	done; \
-	if [ -d $(WORKDIR) ]; then .venv/bin/python -m experiments.report_page $(WORKDIR) $(FIGURES); fi; \
+	if [ -d $(WORKDIR) ]; then .venv/bin/python -m experiments.report_page $(WORKDIR) $(NAMES); fi; \
 	exit $$status
 
 bench: .venv/.bench  ## Measure speed beside other libraries (installs PyTorch).
 	.venv/bin/python -m benchmarks.small_problem $(BENCH_FLAGS)
+	.venv/bin/python -m benchmarks.hypernets
+	.venv/bin/python -m benchmarks.hypergradients
 
 help:  ## Show this.
 	@echo 'usage: make TARGET [PYTHON=python3.11] [WORKDIR=runs/mine]'
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{ printf "%-10s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{ printf "%-12s %s\n", $$1, $$2 }'
 
 clean:  ## Remove the environment and caches; results in runs/ stay.
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -86,7 +86,8 @@ def load(
       valid: how many examples to validate on, the last of the training pool. None takes a sixth
         of the pool, rounded down: 10,000 of 60,000, or 666 of the 4,000 of `"mnist_5k"`.
       test: how many examples to test on, the first of the test pool. None takes all.
-      directory: for `"idx"`, the folder with the files. For `"mnist"` and `"fashion_mnist"`, the
+      directory: for `"idx"`, the folder with the files; None takes the environment's
+        SHOHYPERNET_MNIST_IDX. For `"mnist"` and `"fashion_mnist"`, the
         folder of prepared TensorFlow Datasets; None takes the environment's TFDS_DATA_DIR, and
         failing that TFDS's own default. `"mnist_5k"` ignores it.
 
@@ -230,8 +231,11 @@ def _decoded(source: Any) -> _Pool:
 
 
 def _read_idx(directory: str | os.PathLike | None) -> tuple[_Pool, _Pool]:
-    if directory is None:
-        raise ValueError("'idx' needs directory=..., the folder with the IDX files")
+    directory = directory or os.environ.get("SHOHYPERNET_MNIST_IDX")
+    if not directory:
+        raise ValueError(
+            "'idx' needs directory=..., the folder with the IDX files, or SHOHYPERNET_MNIST_IDX set"
+        )
     folder = pathlib.Path(directory).expanduser()
 
     def pool(prefix: str) -> _Pool:
