@@ -11,6 +11,8 @@ methods are kept in the folder, so that `--resume` goes on with the next.
 
 from ml_collections import ConfigDict
 
+from configs import decay_problem
+
 
 def get_config(data: str = "mnist_5k") -> ConfigDict:
     """The linear problem with decays on 10,000 images; `quick` is a small one for tests."""
@@ -38,7 +40,10 @@ def get_config(data: str = "mnist_5k") -> ConfigDict:
         "resource": 27,
         "eta": 3,
         "units": 5,
-        # Hyper-training: Algorithm 3.
+        # Hyper-training with the Kronecker hypernet, with the settings of the large problem; rounds
+        # are as many as the budget has room for.
+        "centred": decay_problem.tuned(quick),
+        # Hyper-training with the paper's hypernets: Algorithm 3.
         "inner_steps": 5,
         "samples": 1,
         "sampling_scale": 1.0,
