@@ -8,6 +8,8 @@ DATA         ?= mnist_5k
 DEMO_FLAGS   ?=
 FIGURE_FLAGS ?=
 BENCH_FLAGS  ?=
+# A process for each core; what a file's tests share is made once, in one of them.
+PYTEST_FLAGS ?= -n auto --dist loadfile
 
 ifdef QUICK
 DATA := quick
