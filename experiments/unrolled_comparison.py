@@ -29,6 +29,7 @@ from shohypernet.hypergradients.linear_solvers import conjugate_gradient, identi
 from shohypernet.problem import Problem
 
 MOMENTUM = 0.9
+DIVERGED = 2.0  # times the loss of the first weights
 HYPERNET, UNROLLED = "hyper-training", "unrolled"
 MARKS = "osD^vP*X"
 SPLITS = {"valid": "validation", "test": "test"}
@@ -171,7 +172,8 @@ def tune(
 ) -> tuple[tuple[float, float], shn.Result, int]:
     """The whole run with the best pair of step sizes that it survives, and how many it didn't."""
     pairs = search(problem, method, data, start, config)
-    eval_every = max(1, config.evaluations // (method.evaluations * config.checkpoints))
+    rounds = config.evaluations // method.evaluations
+    eval_every = max(1, rounds // config.checkpoints)
     for diverged, (inner_rate, hyper_rate) in enumerate(pairs):
         place = folder.with_name(f"{folder.name}_{inner_rate:g}_{hyper_rate:g}")
         try:
@@ -180,7 +182,7 @@ def tune(
                 method.build(problem, inner_rate, hyper_rate),
                 data,
                 start,
-                steps=eval_every * config.checkpoints,
+                steps=rounds - rounds % eval_every,
                 seeds=config.seeds,
                 inner_steps=method.inner_steps,
                 train_batch_size=config.batch_size,
@@ -192,9 +194,13 @@ def tune(
                 progress=False,
             )
         except NonFiniteLoss:
-            print(f"{folder.name} diverged with step sizes {inner_rate:g}, {hyper_rate:g}.")
+            pass
         else:
-            return (inner_rate, hyper_rate), result, diverged
+            # A loss may be past all use and still finite.
+            first, *later = result.history.valid_loss
+            if np.all(later <= DIVERGED * first):
+                return (inner_rate, hyper_rate), result, diverged
+        print(f"{folder.name} diverged with step sizes {inner_rate:g}, {hyper_rate:g}.")
     raise ValueError(
         f"{folder.name} diverged with every pair of step sizes; give smaller ones, not "
         f"{method.inner_rates} and {config.hyper_rates}."

@@ -52,13 +52,12 @@ def test_the_search_finds_the_step_size_that_trains(data, config):
 def test_what_it_writes_and_says(data, config, tmp_path, monkeypatch):
     monkeypatch.setattr(decay_problem, "load_data", lambda config: data)
     # As if the search had not seen that the first pair diverges.
-    monkeypatch.setattr(comparison, "search", lambda *arguments: [(1e9, 0.1), (0.01, 0.1)])
+    monkeypatch.setattr(comparison, "search", lambda *arguments: [(1e9, 0.1), (1e-3, 0.01)])
     results = comparison.run(config, tmp_path)
     assert list(results["methods"]) == list(config.methods)
     for name, found in results["methods"].items():
-        # Of 200 as many as fill three equal runs of whole rounds.
-        each = {"hyper-training": 2 * 2 + 1, "unrolled": 3 * 4 + 1}[name]
-        assert found["gradient_evaluations"] == 200 // (3 * each) * 3 * each
+        # 40 rounds of 2 · 2 + 1, in runs of 13, and 15 rounds of 3 · 4 + 1, in runs of 5.
+        assert found["gradient_evaluations"] == {"hyper-training": 195, "unrolled": 195}[name]
         assert found["better_pairs_that_diverged_later"] == 1
         assert len(found["attainable_gain"]) == len(found["attainable_gain_of_decays"]) == 2
     for ending in ("png", "pdf", "npz"):
