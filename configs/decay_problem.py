@@ -61,7 +61,7 @@ def tuned(quick: bool) -> ConfigDict:
             "batch_size": 100 if quick else 1_000,
             "valid_batch_size": 100 if quick else 1_000,
             "learning_rate": 3e-3,  # of the weights: Adam on a cosine
-            "hyper_learning_rate": 0.03,  # Adam on a cosine
+            "hyper_learning_rate": 0.05,  # Adam on a cosine
             "refresh_every": 50,
             "iterations": 3,
             "damping": 1e-3,
