@@ -193,8 +193,17 @@ def kronecker(
 
 def _basis(layer: Factors) -> Basis:
     # A is positive semidefinite but for rounding, G but for few examples and concave losses.
-    (inputs, inputs_vectors), (outputs, outputs_vectors) = map(jnp.linalg.eigh, layer)
+    (inputs, inputs_vectors), (outputs, outputs_vectors) = map(_eigh, layer)
     return Basis(jnp.maximum(inputs, 0), inputs_vectors, jnp.maximum(outputs, 0), outputs_vectors)
+
+
+@jax.custom_batching.sequential_vmap
+def _eigh(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
+    # One matrix at a time. On a CPU each batched call waits for helpers from the pool of threads
+    # that it runs in itself, and with as many such calls at once as threads there are none: seen
+    # with jax 0.10.2, two layers, three seeds and two cores.
+    values, vectors = jnp.linalg.eigh(matrix)
+    return values, vectors
 
 
 def _dense_block(basis: Basis) -> _Block:
