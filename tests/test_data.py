@@ -260,7 +260,8 @@ def test_unknown_name_lists_the_known():
         load("cifar")
 
 
-def test_idx_needs_a_directory():
+def test_idx_needs_a_directory(monkeypatch):
+    monkeypatch.delenv("SHOHYPERNET_MNIST_IDX", raising=False)
     with pytest.raises(ValueError, match="directory"):
         load("idx")
 
