@@ -40,7 +40,7 @@ from benchmarks import machine, timing
 from shohypernet import hypergradients
 from shohypernet.data import Data, Examples
 from shohypernet.hypergradients.inner import Inner
-from shohypernet.hypergradients.linear_solvers import conjugate_gradient, identity, neumann
+from shohypernet.linear_solvers import conjugate_gradient, identity, neumann
 from shohypernet.models import MLP
 from shohypernet.problem import Problem
 

@@ -13,6 +13,7 @@ takes a few minutes on 2 cores. After a colon: `mnist` or `idx` for the paper's 
 from ml_collections import ConfigDict
 
 METHODS = (
+    "centred hyper-training",
     "hyper-training",
     "unrolled",
     "truncated",
@@ -39,7 +40,7 @@ def get_config(data: str = "mnist_5k") -> ConfigDict:
             "train_examples": train_examples,
             "valid_examples": valid_examples,
             "test_examples": test_examples,
-            "methods": METHODS[:2] if quick else METHODS,
+            "methods": METHODS[:3] if quick else METHODS,
             "seeds": (0,) if quick else (0, 1, 2),
             "start": -6.0,  # log decay of every weight
             "batch_size": 100 if quick else 1_000,  # for training and for validation
@@ -53,6 +54,7 @@ def get_config(data: str = "mnist_5k") -> ConfigDict:
             "neumann_step_size": 0.1,  # below 1/λ_max, about 0.12
             "inner_rates": (0.03, 0.1),  # SGD with momentum 0.9
             "hypernet_rates": (1e-4, 1e-3),  # Adam
+            "centred_rates": (1e-3, 3e-3),  # Adam
             "hyper_rates": (0.01, 0.1) if quick else (0.01, 0.03, 0.1, 0.3),  # Adam
             "sampling_scale": 0.003,  # the paper's variance of 1e-5
         }

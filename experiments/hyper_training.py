@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 
 import shohypernet as shn
@@ -52,6 +53,18 @@ def tuned(problem: Problem, settings: Any) -> shn.HyperOptimizer:
             eps=HYPER_EPSILON,
         ),
     )
+
+
+def tuned_rounds(budget: int, inner_steps: int, outputs: int, refresh_every: int = 50) -> int:
+    """Rounds of a centred Kronecker hypernet that a budget of gradient evaluations has room for.
+
+    Every round has its inner steps, a hyper-gradient and its way back through J; those that look at
+    the curvature, again the inner steps' batches, and two for each output of each layer.
+    """
+    n = np.arange(budget // (inner_steps + 2))
+    looks = (n % refresh_every == 0) | ((n < refresh_every) & (n & (n - 1) == 0))
+    spent = np.cumsum(inner_steps + 2 + looks * (inner_steps + 2 * outputs))
+    return int(np.searchsorted(spent, budget, side="right"))
 
 
 def fit(

@@ -29,8 +29,8 @@ from experiments import decay_problem, launch, report
 from shohypernet import hypergradients, hypernets, ridge
 from shohypernet.data import Data, minibatch
 from shohypernet.hypergradients.inner import Inner
-from shohypernet.hypergradients.linear_solvers import conjugate_gradient, identity, neumann
 from shohypernet.hypernets import Hypernet, Jacobian
+from shohypernet.linear_solvers import conjugate_gradient, identity, neumann
 from shohypernet.problem import Problem
 
 MOMENTUM = 0.9

@@ -28,7 +28,7 @@ from shohypernet import hypernets
 from shohypernet.data import CLASSES, Data, minibatch
 from shohypernet.hypergradients import implicit
 from shohypernet.hypergradients.curvature import gauss_newton
-from shohypernet.hypergradients.linear_solvers import conjugate_gradient
+from shohypernet.linear_solvers import conjugate_gradient
 from shohypernet.models import MLP
 from shohypernet.problem import Problem
 

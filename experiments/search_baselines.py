@@ -231,9 +231,9 @@ def methods(
 def hyper_train_centred(problem: Problem, data: Data, count: int, config: Any) -> Curve:
     """Algorithm 3 with the Kronecker hypernet."""
     inner_steps = config.centred.inner_steps
-    # Rounds that fit the budget, with seven looks in the first fifty and then one in fifty.
-    look = inner_steps + 2 * CLASSES
-    rounds = int((config.budget - 7 * look) / (inner_steps + 2 + look / 50))
+    rounds = hyper_training.tuned_rounds(
+        config.budget, inner_steps, CLASSES, config.centred.refresh_every
+    )
     settings = ConfigDict(config.centred.to_dict() | {"rounds": rounds})
     method = hyper_training.tuned(problem, settings)
     return _follow(problem, method, data, count, config, rounds, inner_steps)

@@ -11,8 +11,7 @@ import optax
 import pytest
 
 import shohypernet as shn
-from shohypernet import Problem, hypernets, losses, penalties, supervised
-from shohypernet.hypergradients import linear_solvers
+from shohypernet import Problem, hypernets, linear_solvers, losses, penalties, supervised
 from shohypernet.hyperparameters import gaussian, local_gaussian, log
 from shohypernet.models import MLP
 

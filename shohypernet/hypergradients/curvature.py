@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import optax
 
-from shohypernet.hypergradients.linear_solvers import Product
+from shohypernet.linear_solvers import Product
 from shohypernet.problem import Problem
 
 Curvature = Callable[[Any, Any, Any, jax.Array], Product]  # of params, λ, a batch and a key

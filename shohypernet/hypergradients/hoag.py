@@ -28,8 +28,8 @@ import optax
 from shohypernet.hypergradients import implicit, rounds
 from shohypernet.hypergradients import inner as inners
 from shohypernet.hypergradients.inner import Estimate, Inner
-from shohypernet.hypergradients.linear_solvers import conjugate_gradient
 from shohypernet.hyperoptimizer import HyperOptimizer, Info
+from shohypernet.linear_solvers import conjugate_gradient
 from shohypernet.problem import Problem
 
 GROWTH, SHRINKAGE = 1.05, 0.5  # of the step size

@@ -23,8 +23,8 @@ from shohypernet.hypergradients import inner as inners
 from shohypernet.hypergradients import rounds
 from shohypernet.hypergradients.curvature import Curvature
 from shohypernet.hypergradients.inner import Estimate, Inner
-from shohypernet.hypergradients.linear_solvers import Solver
 from shohypernet.hyperoptimizer import HyperOptimizer
+from shohypernet.linear_solvers import Solver
 from shohypernet.problem import Problem
 
 

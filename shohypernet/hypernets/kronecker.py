@@ -25,12 +25,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from shohypernet.hypergradients.linear_solvers import conjugate_gradient
+from shohypernet.batching import same_for_all
 from shohypernet.hypernets import factors
 from shohypernet.hypernets.factors import Estimate, Factors
 from shohypernet.hypernets.jacobian import Jacobian, Point
+from shohypernet.linear_solvers import conjugate_gradient
 from shohypernet.problem import Problem
-from shohypernet.rounds import same_for_all
 
 FLOOR = 1e-12  # of a curvature that is divided by
 

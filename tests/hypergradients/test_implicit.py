@@ -10,7 +10,7 @@ import shohypernet as shn
 from shohypernet import ridge
 from shohypernet.hypergradients import curvature, implicit, unrolled
 from shohypernet.hypergradients.inner import Inner
-from shohypernet.hypergradients.linear_solvers import conjugate_gradient, identity, neumann
+from shohypernet.linear_solvers import conjugate_gradient, identity, neumann
 
 WEIGHTS = 8
 KEY = jax.random.key(0)

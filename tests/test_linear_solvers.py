@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from shohypernet.hypergradients.linear_solvers import conjugate_gradient, identity, neumann
+from shohypernet.linear_solvers import conjugate_gradient, identity, neumann
 
 MATRIX = np.array([[1.5, 0.25, 0.0], [0.25, 1.0, -0.5], [0.0, -0.5, 2.0]])
 TARGET = np.array([1.0, -2.0, 0.5])

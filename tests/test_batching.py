@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from shohypernet.rounds import same_for_all
+from shohypernet.batching import same_for_all
 
 
 def test_a_branch_on_it_is_taken_by_none_or_by_all(key):
