@@ -1,5 +1,6 @@
 """Hyper-training of the larger problems, with the paper's settings and with ours."""
 
+import math
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -55,15 +56,18 @@ def tuned(problem: Problem, settings: Any) -> shn.HyperOptimizer:
     )
 
 
-def tuned_rounds(budget: int, inner_steps: int, outputs: int, refresh_every: int = 50) -> int:
+def tuned_rounds(
+    budget: int, inner_steps: int, batch_size: int, outputs: int, refresh_every: int = 50
+) -> int:
     """Rounds of a centred Kronecker hypernet that a budget of gradient evaluations has room for.
 
     Every round has its inner steps, a hyper-gradient and its way back through J; those that look at
-    the curvature, again the inner steps' batches, and two for each output of each layer.
+    the curvature, batches of 1,000 examples in all, and two for each output of each layer.
     """
+    seen = min(inner_steps, math.ceil(1_000 / batch_size))
     n = np.arange(budget // (inner_steps + 2))
     looks = (n % refresh_every == 0) | ((n < refresh_every) & (n & (n - 1) == 0))
-    spent = np.cumsum(inner_steps + 2 + looks * (inner_steps + 2 * outputs))
+    spent = np.cumsum(inner_steps + 2 + looks * (seen + 2 * outputs))
     return int(np.searchsorted(spent, budget, side="right"))
 
 

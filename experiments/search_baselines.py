@@ -232,7 +232,7 @@ def hyper_train_centred(problem: Problem, data: Data, count: int, config: Any) -
     """Algorithm 3 with the Kronecker hypernet."""
     inner_steps = config.centred.inner_steps
     rounds = hyper_training.tuned_rounds(
-        config.budget, inner_steps, CLASSES, config.centred.refresh_every
+        config.budget, inner_steps, config.batch_size, CLASSES, config.centred.refresh_every
     )
     settings = ConfigDict(config.centred.to_dict() | {"rounds": rounds})
     method = hyper_training.tuned(problem, settings)

@@ -99,7 +99,7 @@ def methods(config: Any) -> dict[str, Method]:
             _centred,
             steps,
             config.centred_rates,
-            lambda budget: hyper_training.tuned_rounds(budget, steps, CLASSES),
+            lambda budget: hyper_training.tuned_rounds(budget, steps, config.batch_size, CLASSES),
         ),
         HYPERNET: Method(
             _hyper_training(config),
