@@ -7,24 +7,34 @@ The word after the colon chooses the data. `mnist`, `fashion_mnist` and `idx` ge
 so few examples and steps that a test takes seconds, and shows nothing else.
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 FULL = ("mnist", "fashion_mnist", "idx")
 
 
-def get_config(data: str = "mnist_5k") -> ConfigDict:
-    """The shared fields."""
+def sizes(data: str) -> dict[str, Any]:
+    """The data, and how many examples of it."""
     quick = data == "quick"
     train, valid, test = (10_000,) * 3 if data in FULL else (2_000, 2_000, 1_000)
     if quick:
         train = valid = test = 200
+    return {
+        "data": "mnist_5k" if quick else data,
+        "directory": "",  # of the data, where it needs one
+        "train_examples": train,
+        "valid_examples": valid,
+        "test_examples": test,
+    }
+
+
+def get_config(data: str = "mnist_5k") -> ConfigDict:
+    """The shared fields."""
+    quick = data == "quick"
     return ConfigDict(
-        {
-            "data": "mnist_5k" if quick else data,
-            "directory": "",  # of the data, where it needs one
-            "train_examples": train,
-            "valid_examples": valid,
-            "test_examples": test,
+        sizes(data)
+        | {
             "seeds": (0, 1) if quick else (0, 1, 2),
             "start": -6.0,  # log decay of every weight, below the best single one
             "evaluations": 2 if quick else 20,

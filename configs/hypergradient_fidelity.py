@@ -12,23 +12,15 @@ examples instead of the 5,000 images of `mnist_5k`; `quick` for less than a minu
 
 from ml_collections import ConfigDict
 
+from configs import decay_problem
+
 
 def get_config(data: str = "mnist_5k") -> ConfigDict:
     """Budgets of every method."""
-    quick, small = data == "quick", data in ("quick", "mnist_5k")
-    if quick:
-        train_examples, valid_examples, test_examples = 500, 500, 100
-    elif small:
-        train_examples, valid_examples, test_examples = 2_000, 2_000, 1_000
-    else:
-        train_examples = valid_examples = test_examples = 10_000
+    quick = data == "quick"
     return ConfigDict(
-        {
-            "data": "mnist_5k" if small else data,
-            "directory": "",  # of the data, where it needs one
-            "train_examples": train_examples,
-            "valid_examples": valid_examples,
-            "test_examples": test_examples,
+        decay_problem.sizes(data)
+        | {
             "levels": (-5.0,) if quick else (-7.0, -5.0, -3.0),  # means of the log decays
             "main_level": -5.0,
             "draws": 1 if quick else 3,  # of N(0, 1), at the main level; elsewhere one

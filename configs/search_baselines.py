@@ -16,13 +16,8 @@ from configs import decay_problem
 
 def get_config(data: str = "mnist_5k") -> ConfigDict:
     """The linear problem with decays on 10,000 images; `quick` is a small one for tests."""
-    quick, small = data == "quick", data in ("quick", "mnist_5k")
-    config = {
-        "data": "mnist_5k" if small else data,
-        "directory": "",  # of the data, where it needs one
-        "train_examples": 2_000 if small else 10_000,
-        "valid_examples": 2_000 if small else 10_000,
-        "test_examples": 1_000 if small else 10_000,
+    quick = data == "quick"
+    config = decay_problem.sizes(data) | {
         "seeds": (0, 1, 2, 3, 4),
         "main_decays": (10, 7_850),
         "other_decays": (1, 2, 5, 50),
@@ -57,9 +52,6 @@ def get_config(data: str = "mnist_5k") -> ConfigDict:
     }
     if quick:
         config |= {
-            "train_examples": 200,
-            "valid_examples": 500,
-            "test_examples": 500,
             "seeds": (0, 1),
             "main_decays": (10,),
             "other_decays": (1,),

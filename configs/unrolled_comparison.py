@@ -12,6 +12,8 @@ takes a few minutes on 2 cores. After a colon: `mnist` or `idx` for the paper's 
 
 from ml_collections import ConfigDict
 
+from configs import decay_problem
+
 METHODS = (
     "centred hyper-training",
     "hyper-training",
@@ -26,20 +28,10 @@ METHODS = (
 
 def get_config(data: str = "mnist_5k") -> ConfigDict:
     """Sizes, budgets, and the step sizes that are tried."""
-    quick, small = data == "quick", data in ("quick", "mnist_5k")
-    if quick:
-        train_examples, valid_examples, test_examples = 500, 500, 500
-    elif small:
-        train_examples, valid_examples, test_examples = 2_000, 2_000, 1_000
-    else:
-        train_examples = valid_examples = test_examples = 10_000
+    quick = data == "quick"
     return ConfigDict(
-        {
-            "data": "mnist_5k" if small else data,
-            "directory": "",  # of the data, where it needs one
-            "train_examples": train_examples,
-            "valid_examples": valid_examples,
-            "test_examples": test_examples,
+        decay_problem.sizes(data)
+        | {
             "methods": METHODS[:3] if quick else METHODS,
             "seeds": (0,) if quick else (0, 1, 2),
             "start": -6.0,  # log decay of every weight

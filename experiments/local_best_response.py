@@ -78,13 +78,22 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
     )
     ends = {f"{scale:g}": np.asarray(r.hyperparams).tolist() for scale, r in results.items()}
     furthest = float(np.max(np.abs(np.asarray(main.hyperparams) - crosses.optimum)))
-    ended = ", ".join(f"{end:.2f}" for end in np.asarray(main.hyperparams))
+    path = np.asarray(main.history.hyperparams)
+    ended = ", ".join(f"{end:.2f}" for end in path[-1])
+    drift = ", ".join(f"{end:+.2f}" for end in path[-1] - path[-1 - max(1, len(path) // 10)])
+    others = ", ".join(
+        f"{float(result.hyperparams[0]):.2f} with scale {scale:g}"
+        for scale, result in results.items()
+        if result is not main
+    )
     return {
         "claims": [
             report.claim(
                 "Hyper-training ends where the cross-validated loss is least "
                 f"(within {TOLERANCE}, every seed).",
-                f"λ̂ ended at {ended}; the cross-validated optimum is {crosses.optimum:.2f}",
+                f"λ̂ ended at {ended}, having moved by {drift} in the last tenth of the steps; the "
+                f"cross-validated optimum is {crosses.optimum:.2f}"
+                + (f". The first seed ended at {others}" if others else ""),
                 holds=furthest <= TOLERANCE,
             ),
             _claim_local(crosses, learned, found),
