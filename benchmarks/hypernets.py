@@ -2,7 +2,7 @@
 
     python -m benchmarks.hypernets [--output=results.json]
 
-takes two or three minutes on 2 cores. Plain training is Adam on the same minibatches at one fixed
+takes about six minutes on 2 cores. Plain training is Adam on the same minibatches at one fixed
 decay for each weight, in the same kind of compiled loop; hyper-training makes one hyper-step in ten
 steps, on 1,000 validation images, and all of its looks at the curvature fall into the time. All are
 run in turns, for one seed, on real images where there are any (`mnist`, else `mnist_5k`).
@@ -40,7 +40,7 @@ def main() -> None:
     """Measures, prints and, if asked, writes."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.hypernets")
     parser.add_argument("--output", type=pathlib.Path, help="a file for all of it as JSON")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each contender (5)")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each contender (3)")
     arguments = parser.parse_args()
     described = machine.describe()
     print("  ".join(f"{name}: {value}" for name, value in described._asdict().items()))
