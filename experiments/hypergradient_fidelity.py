@@ -34,7 +34,7 @@ from shohypernet.linear_solvers import conjugate_gradient, identity, neumann
 from shohypernet.problem import Problem
 
 MOMENTUM = 0.9
-MARKS = "osD^vP*X<>dh"
+MARKS = "osD^vP*X<>dhp8H1"
 MEGABYTE = 2**20
 CLAIMED = "conjugate gradients", 50, 0.99  # method, budget, least cosine at the main level
 HYPERNET_LEAST = 0.95
