@@ -7,8 +7,8 @@ centred Kronecker one to be within 0.95 after 5,000 training steps.
     python -m experiments.hypergradient_fidelity --config=configs/hypergradient_fidelity.py \\
       --workdir=DIR
 
-takes some minutes on 2 cores. After a colon: `mnist` or `idx` (twelve minutes) for the paper's 10,000 / 10,000
-examples instead of the 5,000 images of `mnist_5k`; `quick` for less than a minute.
+takes some minutes on 2 cores. After a colon: `mnist` or `idx` for the paper's 10,000 / 10,000
+examples instead of the 5,000 images of `mnist_5k`, in twelve minutes; `quick` for less than one.
 """
 
 from ml_collections import ConfigDict
