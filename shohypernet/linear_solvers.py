@@ -35,7 +35,8 @@ def conjugate_gradient(
 
     Args:
       steps: products at most.
-      tolerance: stop as soon as ‖C x − b‖₂ is no more than this, in units of b.
+      tolerance: stop as soon as ‖C x − b‖₂ is no more than this, in units of b. It stops anyway
+        where that is within the rounding of ‖b‖₂.
       start: a first guess of x, at the price of one more product; zero if None.
 
     Raises:
@@ -51,11 +52,13 @@ def conjugate_gradient(
         guess = optax.tree.zeros_like(target) if start is None else start
         residual = target if start is None else optax.tree.sub(target, product(start))
         square = _vdot(residual, residual)
+        # Below the rounding of b nothing is gained, and in the end 0 would be divided by 0.
+        rounding = jnp.finfo(square.dtype).eps ** 2 * _vdot(target, target)
+        enough = jnp.maximum(jnp.square(tolerance), rounding)
 
         def unfinished(carry: Any) -> jax.Array:
             *_, square, step = carry
-            # Of exactly zero nothing is left to divide by, whatever the tolerance.
-            return (step < steps) & (square > tolerance**2) & (square > 0)
+            return (step < steps) & (square > enough)
 
         def improve(carry: Any) -> Any:
             value, residual, direction, square, step = carry

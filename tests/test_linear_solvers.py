@@ -23,6 +23,15 @@ def product(vector):
     return tree(MATRIX @ jnp.concatenate([vector["a"], vector["b"][:, 0]]))
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e-9])
+def test_conjugate_gradient_ends_where_rounding_leaves_nothing_to_gain(scale):
+    target = scale * np.linspace(-1, 1, 50, dtype=np.float32)
+    curvature = np.linspace(1e-3, 2e-3, 50, dtype=np.float32)
+    found = conjugate_gradient(500)(lambda x: curvature * x, jnp.asarray(target))
+    assert found.products < 100
+    np.testing.assert_allclose(found.value, target / curvature, rtol=1e-5)
+
+
 def test_conjugate_gradient_is_exact_after_as_many_steps_as_dimensions(float64):
     found = jax.jit(lambda b: conjugate_gradient(3)(product, b))(tree(TARGET))
     np.testing.assert_allclose(flat(found.value), np.linalg.solve(MATRIX, TARGET), rtol=1e-12)
