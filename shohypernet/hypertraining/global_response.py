@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from shohypernet.batching import same_for_all
 from shohypernet.hypernets import Hypernet
 from shohypernet.hyperoptimizer import HyperOptimizer, Info
 from shohypernet.hyperparameters import Sampler
@@ -66,7 +65,8 @@ def global_response(
 
     Returns:
       A HyperOptimizer whose round takes samples · inner steps gradient evaluations in the first
-      phase and 1 in the second.
+      phase and 1 in the second. Under `vmap`, and so in `fit`, the phase is no longer a branch:
+      both are computed and one is kept, so rounds of the second phase cost as much time as others.
 
     Raises:
       ValueError: if samples is below 1, or hypernet_rounds below 0.
@@ -104,7 +104,7 @@ def global_response(
     def step(
         key: jax.Array, state: State, train_batches: Any, valid_batch: Any
     ) -> tuple[State, Info]:
-        learning = same_for_all(state.rounds) < hypernet_rounds
+        learning = state.rounds < hypernet_rounds
         state, told = jax.lax.cond(learning, learn, search, key, state, train_batches, valid_batch)
         return state._replace(rounds=state.rounds + 1), told
 
