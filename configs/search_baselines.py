@@ -1,7 +1,7 @@
 """The appendix figure: hyper-training beside black-box searches (Lorraine and Duvenaud, 2018).
 
-Expect centred hyper-training to end below every search with 10 decays, but not to be below them from
-early on, for it is one training as long as the budget; and with 7,850 to be below them all the way.
+Expect centred hyper-training to end below every search with 10 decays, but not to be below them
+from early on, for it is one training as long as the budget; and with 7,850 to be below all the way.
 
     python -m experiments.search_baselines --config=configs/search_baselines.py:mnist --workdir=DIR
 
