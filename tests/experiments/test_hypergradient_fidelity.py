@@ -9,7 +9,6 @@ from configs import hypergradient_fidelity as configs
 from experiments import decay_problem
 from experiments import hypergradient_fidelity as fidelity
 from experiments.hypergradient_fidelity import Entry
-from shohypernet.data import Data, Examples
 
 
 @pytest.fixture(scope="module")
@@ -17,17 +16,6 @@ def config():
     config = configs.get_config("quick")
     config.update({"levels": (-1.0, 0.0), "main_level": -1.0, "draws": 2, "batch_size": 20})
     return config
-
-
-@pytest.fixture(scope="module")
-def data():
-    rng = np.random.default_rng(0)
-
-    def examples(count):
-        inputs = jnp.asarray(rng.uniform(size=(count, 12)), jnp.float32)
-        return Examples(inputs, jax.nn.one_hot(rng.integers(10, size=count), 10))
-
-    return Data(examples(60), examples(50), examples(40))
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,10 @@
 """The comparison on a small problem: what is run, counted, chosen and written."""
 
-import jax
-import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from configs import unrolled_comparison as configs
 from experiments import decay_problem
 from experiments import unrolled_comparison as comparison
-from shohypernet.data import Data, Examples
 
 
 @pytest.fixture(scope="module")
@@ -25,17 +21,6 @@ def config():
         }
     )
     return config
-
-
-@pytest.fixture(scope="module")
-def data():
-    rng = np.random.default_rng(0)
-
-    def examples(count):
-        inputs = jnp.asarray(rng.uniform(size=(count, 12)), jnp.float32)
-        return Examples(inputs, jax.nn.one_hot(rng.integers(10, size=count), 10))
-
-    return Data(examples(60), examples(50), examples(40))
 
 
 def test_the_search_finds_the_step_size_that_trains(data, config):
