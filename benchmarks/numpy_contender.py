@@ -1,0 +1,144 @@
+"""The contender in NumPy, differentiated by autograd, as the paper's authors worked."""
+
+# Autograd makes its NumPy functions when it is imported, where no type checker sees them.
+# pyright: reportAttributeAccessIssue=false, reportCallIssue=false
+
+from typing import NamedTuple
+
+import autograd.numpy as anp
+import numpy as np
+from autograd import value_and_grad
+
+from benchmarks import settings
+from benchmarks.settings import Contender, Draws, Setting, Start
+
+STEPS_A_CALL = 2
+
+
+class _Adam(NamedTuple):
+    first: list[np.ndarray]
+    second: list[np.ndarray]
+    count: int
+
+
+def contender(start: Start) -> Contender:
+    """Float32 throughout; the sampled λ share one batched product."""
+    setting, train, valid = start.setting, start.data.train, start.data.valid
+    hypernet_loss = value_and_grad(lambda phi, *rest: _hypernet_loss(setting, phi, *rest))
+    hyper_loss = value_and_grad(lambda centre, *rest: _valid_loss(setting, centre, *rest))
+
+    def first():
+        # Flat, V first, as autograd differentiates lists of arrays.
+        phi = [array.copy() for part in start.hypernet for array in part]
+        sizes = [np.prod(shape, dtype=int) for shape in setting.shapes] if setting.rank else [1]
+        centre = [np.full(size, setting.start, np.float32) for size in sizes]
+        return phi, centre, _blank(phi), _blank(centre)
+
+    def step(state, noise, train_batch, valid_batch):
+        phi, centre, phi_adam, centre_adam = state
+        scale = np.float32(setting.sampling_scale)
+        sampled = [middle + scale * array for middle, array in zip(centre, noise, strict=True)]
+        train_loss, gradient = hypernet_loss(phi, sampled, *train_batch)
+        if setting.optimizer == "adam":
+            phi, phi_adam = _adam(phi, gradient, phi_adam, setting.learning_rate)
+        else:
+            rate = np.float32(setting.learning_rate)
+            phi = [array - rate * change for array, change in zip(phi, gradient, strict=True)]
+        valid_loss, gradient = hyper_loss(centre, phi, *valid_batch)
+        centre, centre_adam = _adam(centre, gradient, centre_adam, setting.hyper_learning_rate)
+        return (phi, centre, phi_adam, centre_adam), (train_loss, valid_loss)
+
+    state = first()
+    random = np.random.default_rng(0)
+
+    def batch(split):
+        if setting.batch is None:
+            return split
+        rows = random.integers(len(split.inputs), size=setting.batch)
+        return split.inputs[rows], split.targets[rows]
+
+    def advance(steps: int) -> None:
+        nonlocal state
+        for _ in range(steps):
+            noise = [
+                random.standard_normal((setting.samples, array.size), np.float32)
+                for array in state[1]
+            ]
+            state, _ = step(state, noise, batch(train), batch(valid))
+
+    def replay(draws: Draws) -> np.ndarray:
+        replayed, losses = first(), []
+        for number, rows in enumerate(zip(draws.train_rows, draws.valid_rows, strict=True)):
+            batches = [
+                (split.inputs[these], split.targets[these])
+                for split, these in zip((train, valid), rows, strict=True)
+            ]
+            replayed, both = step(replayed, [array[number] for array in draws.noise], *batches)
+            losses.append(both)
+        return np.array(losses).T
+
+    return Contender(advance, STEPS_A_CALL, replay)
+
+
+def _hypernet_loss(setting: Setting, phi, sampled, inputs, targets):
+    params = _weights(setting, phi, sampled)
+    loss = setting.loss_factor * _mean_squared_error(params, inputs, targets)
+    # Sums, not means: the gradient of anp.mean is float64, and the products after it would be too.
+    squares = [anp.sum(array**2, axis=tuple(range(1, array.ndim))) for array in params]
+    if not setting.rank:
+        penalties = anp.exp(sampled[0][:, 0]) * anp.sqrt(sum(squares))
+        return loss + anp.sum(penalties) / setting.samples
+    decays = [np.exp(array).reshape(made.shape) for array, made in zip(sampled, params, strict=True)]
+    penalties = [anp.sum(decay * array**2) for decay, array in zip(decays, params, strict=True)]
+    return loss + np.float32(setting.decay_scale / 10 / setting.samples) * sum(penalties)
+
+
+def _valid_loss(setting: Setting, centre, phi, inputs, targets):
+    params = _weights(setting, phi, [anp.reshape(array, (1, -1)) for array in centre])
+    return setting.loss_factor * _mean_squared_error(params, inputs, targets)
+
+
+def _weights(setting: Setting, phi, hyperparams):
+    """The network's arrays for K λ: (K, *shape) each."""
+    arrays = len(setting.shapes)
+    out, out_bias = phi[-2 * arrays : -arrays], phi[-arrays:]
+    inner = hyperparams[0]
+    if setting.rank:
+        products = [anp.matmul(h, into) for h, into in zip(hyperparams, phi, strict=False)]
+        inner = sum(products) + phi[arrays]
+    return [
+        anp.tensordot(inner, kernel, axes=1) + bias
+        for kernel, bias in zip(out, out_bias, strict=True)
+    ]
+
+
+def _mean_squared_error(params, inputs, targets):
+    """Of each of K sets of weights, then their mean."""
+    hidden = inputs
+    for bias, kernel in zip(params[::2], params[1::2], strict=True):
+        if hidden is not inputs:
+            hidden = anp.maximum(hidden, np.float32(0))
+        hidden = anp.matmul(hidden, kernel) + bias[:, None, :]
+    errors = hidden - targets
+    return anp.sum(errors**2) / errors.size
+
+
+def _blank(arrays) -> _Adam:
+    return _Adam(*([np.zeros_like(array) for array in arrays] for _ in range(2)), 0)
+
+
+def _adam(arrays, gradient, adam: _Adam, rate: float):
+    keep_first, keep_second = map(np.float32, settings.ADAM_DECAYS)
+    count = adam.count + 1
+    rate, first_scale, second_scale = (
+        np.float32(x) for x in (rate, 1 - keep_first**count, 1 - keep_second**count)
+    )
+    moved, firsts, seconds = [], [], []
+    for array, slope, first, second in zip(arrays, gradient, *adam[:2], strict=True):
+        first = keep_first * first + (1 - keep_first) * slope
+        second = keep_second * second + (1 - keep_second) * slope**2
+        size = np.sqrt(second / second_scale) + np.float32(settings.ADAM_EPSILON)
+        moved.append(array - rate * (first / first_scale) / size)
+        firsts.append(first)
+        seconds.append(second)
+    return moved, _Adam(firsts, seconds, count)
