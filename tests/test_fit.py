@@ -4,6 +4,7 @@ import contextlib
 import errno
 import io
 import json
+import os
 import pathlib
 import random
 import re
@@ -864,7 +865,8 @@ def hold_at(number):
 @contextlib.contextmanager
 def at_work(workdir, *, hold, resume=False):
     """This file as a program, once its run in that folder has got to step `hold`."""
-    command = [sys.executable, __file__, str(workdir), str(hold), *["--resume"] * resume]
+    command = [sys.executable, __file__, str(workdir), "--hold", str(hold)]
+    command += ["--resume"] * resume
     log = workdir / "metrics.jsonl"
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         while process.poll() is None and not (
@@ -917,16 +919,64 @@ def test_a_program_that_is_killed_goes_on_from_its_last_checkpoint(longer_result
     assert [line["step"] for line in logged(tmp_path)] == list(range(0, 121, 2))
 
 
-def test_a_program_may_be_killed_at_any_moment(longer_result, tmp_path):
-    with at_work(tmp_path, hold=0) as process:
-        time.sleep(random.uniform(0, 1))
-        process.kill()
-        process.wait()
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a new program for each kill takes minutes")
+def test_a_run_killed_twenty_times_is_the_uninterrupted_one(longer_result, tmp_path):
+    settings = {
+        "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "OPENBLAS_NUM_THREADS": "1",  # or it has threads before it forks
+    }
+    command = [sys.executable, __file__, str(tmp_path), "--kills", "20"]
+    done = subprocess.run(
+        command, env=os.environ | settings, check=True, stdout=subprocess.PIPE, text=True
+    )
+    deaths = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [number for number, _ in deaths] == [signal.SIGKILL] * 20
+    assert any(while_saving for _, while_saving in deaths)
     assert_identical(longer(tmp_path, resume=True), longer_result)
     assert [line["step"] for line in logged(tmp_path)] == list(range(0, 121, 2))
 
 
+def killed(workdir, times):
+    """The run, killed and resumed; prints of each kill by which signal, and if during a checkpoint.
+
+    Forked from a process that has imported JAX, which takes most of a program's time, but hasn't
+    used it yet and so has but one thread.
+    """
+    for number in range(times):
+        heard, told = os.pipe()
+        child = os.fork()
+        if not child:
+            for name in ("begin", "save"):
+                setattr(RunDirectory, name, telling(told, getattr(RunDirectory, name)))
+            longer(workdir, resume=(workdir / "run.json").exists())
+            os._exit(0)
+        os.close(told)
+        # Before it begins, just after, or just after it begins to save, by turns.
+        told_first = number % 3
+        for _ in range(told_first):
+            os.read(heard, 1)
+        time.sleep(random.uniform(0, 0.05 if told_first else 1))
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        while_saving = (workdir / "checkpoints" / "draft").exists()
+        print(json.dumps([os.WTERMSIG(status), while_saving]), flush=True)
+        os.close(heard)
+
+
+def telling(told, function):
+    def tell_first(*arguments):
+        os.write(told, b".")
+        return function(*arguments)
+
+    return tell_first
+
+
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    hold_at(int(sys.argv[2]))
-    longer(pathlib.Path(sys.argv[1]), resume="--resume" in sys.argv)
+    folder, option, number = pathlib.Path(sys.argv[1]), *sys.argv[2:4]
+    hold_at(int(number) if option == "--hold" else None)
+    if option == "--kills":
+        killed(folder, int(number))
+    else:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        longer(folder, resume="--resume" in sys.argv)
