@@ -1,6 +1,7 @@
 """What a run keeps on disk: who it is, its log and its checkpoints.
 
-    run.json        what makes the run itself; a resumed run must agree with it
+    run.json        what makes the run itself, and the versions that it is computed with; a resumed
+                    run must agree with all of it
     metrics.jsonl   one line for each evaluation
     checkpoints/    state and history by step, written whole or not at all (Orbax)
     .lock           locked, where the system can, for as long as a process works here
@@ -8,6 +9,9 @@
 Nothing here is ever overwritten: a folder that holds a run is only opened again to resume that run.
 A checkpoint lies beside the SHA-256 of its files, since Orbax reads a changed byte without a word;
 a damaged one is put aside, and the run resumes from the newest that is whole.
+
+A run goes on bit for bit only with the same versions, so others are refused. Who would rather go on
+with numbers that differ may put the new versions into run.json.
 """
 
 import contextlib
@@ -19,6 +23,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Iterable, Mapping
+from importlib import metadata
 from typing import IO, Any
 
 import jax
@@ -30,6 +35,8 @@ except ImportError:  # not on Windows, where two processes must be kept apart by
     fcntl = None
 
 KEPT_CHECKPOINTS = 3
+FORMAT = 1  # of this folder; raised when a newer library can't go on with what an older one left
+COMPUTED_WITH = "shohypernet", "jax", "jaxlib", "optax"
 
 
 def read_identity(path: str | os.PathLike) -> dict[str, Any]:
@@ -43,9 +50,12 @@ def read_identity(path: str | os.PathLike) -> dict[str, Any]:
     if not described.exists():
         raise FileNotFoundError(f"{described.parent} holds no run to resume (no run.json).")
     try:
-        return json.loads(described.read_text())
+        identity = json.loads(described.read_text())
     except ValueError as error:
         raise ValueError(f"{described} is damaged: {error}") from error
+    if not isinstance(identity, dict):
+        raise ValueError(f"{described} is damaged: it holds {identity!r}, not a description.")
+    return identity
 
 
 class RunDirectory:
@@ -64,7 +74,9 @@ class RunDirectory:
       FileExistsError: if the folder holds a run and resume is false.
       FileNotFoundError: if it holds none and resume is true.
       BlockingIOError: if a run is at work there.
-      ValueError: if it holds another run (every difference is named), or only damaged checkpoints.
+      OSError: if it can't be written to.
+      ValueError: if it holds another run, or one of other versions (every difference is named), or
+        only damaged checkpoints.
     """
 
     def __init__(
@@ -72,11 +84,11 @@ class RunDirectory:
     ) -> None:
         """Claims the folder, but writes nothing of the run yet; that is for `begin`."""
         self.path = pathlib.Path(path).absolute()
-        self._identity = json.dumps(identity, indent=2, default=_plain)
+        described = {"format": FORMAT, "versions": _versions(), **identity}
+        self._identity = json.dumps(described, indent=2, default=_plain)
         self._checkpoints = self.path / "checkpoints"
         if resume:
             _require_same(read_identity(self.path), json.loads(self._identity), self.path)
-        self.path.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
             stack.enter_context(_lock(self.path))
             if not resume and any(map(os.path.exists, self._files())):
@@ -191,7 +203,12 @@ def _digest(folder: pathlib.Path) -> str:
 
 def _lock(folder: pathlib.Path) -> IO[str]:
     """An open file that no other process can lock before this one closes it or ends."""
-    file = (folder / ".lock").open("a")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("a")
+    except OSError as error:
+        why = f"a run's folder must be writable, but {folder} is not; choose another. {error}"
+        raise NotADirectoryError(why) if folder.is_file() else OSError(error.errno, why) from error
     try:
         if fcntl:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -223,6 +240,16 @@ def _require_same(there: Mapping[str, Any], here: Mapping[str, Any], path: pathl
 def _flat(tree: Mapping[str, Any]) -> dict[str, Any]:
     leaves = jax.tree.leaves_with_path(tree, is_leaf=lambda below: not isinstance(below, dict))
     return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+
+
+def _versions() -> dict[str, str | None]:
+    versions: dict[str, str | None] = {}
+    for name in COMPUTED_WITH:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:  # used from its source, without being installed
+            versions[name] = None
+    return versions
 
 
 def _plain(value: Any) -> Any:

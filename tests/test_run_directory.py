@@ -3,10 +3,13 @@
 import contextlib
 import functools
 import json
+import os
 import pathlib
 import shutil
 import subprocess
 import sys
+import tempfile
+from importlib import metadata
 
 import jax.numpy as jnp
 import ml_dtypes
@@ -89,7 +92,7 @@ def test_nothing_of_the_run_is_written_before_it_begins(opened, tmp_path):
     assert directory.latest_step is None
     directory.begin([{"step": 0}])
     directory.log({"step": 5, "loss": [0.5, 1e-3]})
-    assert read_identity(path) == IDENTITY
+    assert read_identity(path).items() >= IDENTITY.items()
     lines = (path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == [{"step": 0}, {"step": 5, "loss": [0.5, 1e-3]}]
 
@@ -126,9 +129,10 @@ def test_there_must_be_a_run_to_resume(resumed, tmp_path):
     with pytest.raises(FileNotFoundError, match="holds no run to resume"):
         resumed(tmp_path / "none")
     assert list(tmp_path.iterdir()) == []
-    (tmp_path / "run.json").write_text('{"seeds": [0')
-    with pytest.raises(ValueError, match=r"run.json is damaged"):
-        resumed(tmp_path)
+    for damaged in (b'{"seeds": [0', b"\xff", b"[]"):
+        (tmp_path / "run.json").write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"run.json is damaged"):
+            resumed(tmp_path)
 
 
 def test_every_difference_is_named_and_absent_is_not_none(resumed, tmp_path):
@@ -144,6 +148,57 @@ def test_every_difference_is_named_and_absent_is_not_none(resumed, tmp_path):
     # A tuple and a NumPy number are what JSON makes of them.
     same = {"seeds": (0, np.int64(1)), "config": {"rate": 0.1}}
     resumed(tmp_path, same)
+
+
+def test_a_run_of_other_versions_is_refused_and_they_are_named(resumed, tmp_path, monkeypatch):
+    filled(tmp_path, 1)
+    before = files(tmp_path)
+    installed = metadata.version
+
+    def version(name):
+        if name == "shohypernet":
+            raise metadata.PackageNotFoundError(name)
+        return "99.0" if name == "jax" else installed(name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_directory, "FORMAT", 2)
+        patch.setattr(metadata, "version", version)
+        with pytest.raises(ValueError, match="can't be resumed") as refused:
+            resumed(tmp_path)
+    assert str(refused.value).splitlines()[1:-1] == [
+        "  format: was 1, is 2",
+        f"  versions.jax: was '{installed('jax')}', is '99.0'",
+        f"  versions.shohypernet: was '{installed('shohypernet')}', is None",
+    ]
+    assert files(tmp_path) == before
+    assert resumed(tmp_path).latest_step == 1
+
+
+@pytest.fixture
+def unprivileged():
+    """A folder that only root may write to, and a process that isn't root's for the while."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o555)
+        if root := os.geteuid() == 0:
+            os.seteuid(65534)
+        yield pathlib.Path(folder)
+        if root:
+            os.seteuid(0)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders have other permissions there")
+@pytest.mark.parametrize("below", [".", "run"])
+def test_a_folder_that_is_read_only_is_refused(opened, below, unprivileged):
+    with pytest.raises(PermissionError, match=r"must be writable, but .* choose another"):
+        opened(unprivileged / below)
+    assert not list(unprivileged.iterdir())
+
+
+def test_a_file_is_no_folder(opened, tmp_path):
+    (tmp_path / "file").write_text("someone's")
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(NotADirectoryError, match=r"must be writable, but .* choose another"):
+            opened(path)
 
 
 # --- one process at a time ----------------------------------------------------------------------
