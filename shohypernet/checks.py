@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
+from shohypernet import dependence, diagnostics
 from shohypernet.data import Data, minibatch
 from shohypernet.hyperoptimizer import HyperOptimizer
 from shohypernet.problem import Problem
@@ -79,15 +81,24 @@ def splits(data: Any, function: str = "fit") -> Data:
 
 
 def movable(hyperparams: Any) -> Any:
-    """Hyperparameters as arrays, once they are known to be such as a gradient can move."""
+    """Hyperparameters as arrays, once they are known to be such as a gradient can move.
+
+    Those that a function is still to make can't be looked at: a run finds NaN there at its start.
+    """
     named = jax.tree.leaves_with_path(hyperparams)
     if not named:
         raise ValueError(f"fit() needs hyperparameters to start from, got {hyperparams}.")
     for path, leaf in named:
+        name = f"hyperparameter {jax.tree_util.keystr(path) or 'λ̂'}"
         if not _is_floating(leaf):
             raise ValueError(
-                f"hyperparameter {jax.tree_util.keystr(path) or 'λ̂'} starts as "
-                f"{jnp.result_type(leaf)}, which a gradient can't move; start from floats."
+                f"{name} starts as {jnp.result_type(leaf)}, which a gradient can't move; start "
+                "from floats."
+            )
+        if not isinstance(leaf, Tracer) and not np.all(np.isfinite(leaf)):
+            raise ValueError(
+                f"{name} starts as {leaf}, but must be finite: it is unconstrained, so that a "
+                "decay of 0 has no logarithm to start from."
             )
     return jax.tree.map(jnp.asarray, hyperparams)
 
@@ -95,9 +106,11 @@ def movable(hyperparams: Any) -> Any:
 def require_consistent(
     problem: Problem, method: HyperOptimizer, states: Any, data: Data, plan: Plan
 ) -> None:
-    """Refuses a method made for other weights than the problem's, and losses with no gradient.
+    """Refuses a method made for other weights than the problem's, and what has no gradient.
 
-    Traces them, but compiles nothing; `states` are those of all seeds, or their shapes.
+    That is a loss that isn't a floating-point scalar, and a hyperparameter that is read by neither
+    loss nor, on the way to the weights, by what the method trains them with. All are traced, but
+    nothing is compiled; `states` are those of all seeds, or their shapes.
     """
 
     def check(state: Any) -> None:
@@ -112,16 +125,59 @@ def require_consistent(
             )
         train_batch = minibatch(key, data.train, plan.train_batch_size)
         valid_batch = minibatch(key, data.valid, plan.valid_batch_size)
-        losses = {
-            "train_loss": problem.train_loss(params, state.hyperparams, train_batch, key),
-            "valid_loss": problem.valid_loss(params, state.hyperparams, valid_batch),
-        }
-        for name, loss in losses.items():
+
+        def losses(hyperparams: Any) -> dict[str, Any]:
+            return {
+                "train_loss": problem.train_loss(params, hyperparams, train_batch, key),
+                "valid_loss": problem.valid_loss(params, hyperparams, valid_batch),
+            }
+
+        for name, loss in losses(state.hyperparams).items():
             if jax.tree.map(jnp.shape, loss) != () or not _is_floating(loss):
                 came = jax.tree.map(lambda leaf: str(jax.typeof(leaf)), loss)
                 raise ValueError(f"problem.{name} must return a floating-point scalar, got {came}.")
+        train_batches = jax.tree.map(
+            lambda leaf: jnp.broadcast_to(leaf, (plan.inner_steps, *leaf.shape)), train_batch
+        )
+        if unread := _unread(method, key, state, losses, (train_batches, valid_batch)):
+            raise ValueError(f"hyperparameter {', '.join(unread)} {diagnostics.NOT_IN_LOSSES}")
 
     jax.eval_shape(jax.vmap(check), states)
+
+
+def _unread(
+    method: HyperOptimizer,
+    key: jax.Array,
+    state: Any,
+    losses: Callable[[Any], Any],
+    batches: tuple[Any, Any],
+) -> list[str]:
+    """The hyperparameters that neither a loss nor an inner optimiser reads, by name."""
+    in_losses = dependence.reads(losses, state.hyperparams)
+    if all(in_losses):
+        return []
+
+    def at_once(hyperparams: Any) -> Any:
+        return method.weights(state._replace(hyperparams=hyperparams))
+
+    def after_a_round(hyperparams: Any) -> Any:
+        before = state._replace(hyperparams=hyperparams)
+        return method.weights(method.step(key, before, *batches)[0])
+
+    # A hypernet's weights depend at once on any λ, whether it means something or not. Those that an
+    # inner optimiser trains depend on the λ that it reads, and by way of a round alone.
+    by_hypernet, by_round = (
+        dependence.reads(weights, state.hyperparams) for weights in (at_once, after_a_round)
+    )
+    names = _by_path(jnp.shape, state.hyperparams)
+    each = zip(names, in_losses, by_hypernet, by_round, strict=True)
+    return [name or "λ̂" for name, read, now, later in each if not read and (now or not later)]
+
+
+def not_finite(data: Data) -> list[str]:
+    """The names of the data's arrays that hold NaN or infinite numbers."""
+    named = _by_path(lambda leaf: bool(jnp.all(jnp.isfinite(leaf))), data)
+    return [f"data.{name}" for name, finite in named.items() if not finite]
 
 
 def distinct_seeds(seeds: Iterable[int], function: str = "fit") -> list[int]:
@@ -160,7 +216,7 @@ def _is_floating(leaf: Any) -> bool:
 
 
 def _whole(name: str, size: Any) -> int:
-    if not isinstance(size, numbers.Integral) or int(size) < 1:
+    if not isinstance(size, numbers.Integral) or isinstance(size, bool) or int(size) < 1:
         raise ValueError(f"fit() needs {name} to be a whole number >= 1, got {size!r}.")
     return int(size)
 

@@ -16,7 +16,7 @@ _UNUSED = (
     "changes neither loss, and no step of the inner optimiser. Is it used at all, or detached by "
     "an int() or a stop_gradient?"
 )
-_NOT_IN_LOSSES = (
+NOT_IN_LOSSES = (
     "enters neither loss, and this method sees nothing else. A decay must be a penalty in "
     "train_loss, not a setting of the optimiser as in optax.adamw; a step size or momentum doesn't "
     "move the minimum of the training loss. unrolled(), truncated(), forward() and real_time() can "
@@ -175,7 +175,7 @@ def untunable(
         elif felt:
             reason = _WITHOUT_DERIVATIVE
         else:
-            reason = _NOT_IN_LOSSES if inner_optimizer is None else _UNUSED
+            reason = NOT_IN_LOSSES if inner_optimizer is None else _UNUSED
         name = jax.tree_util.keystr(path, simple=True, separator=".") or "λ"
         some = "" if stuck.all() else f", {stuck.sum():,} of its {stuck.size:,} numbers:"
         reasons[name] = f"{name}{some} {reason}"

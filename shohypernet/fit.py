@@ -115,7 +115,8 @@ def fit(
       The final hyperparameters, weights and state, and the history.
 
     Raises:
-      ValueError: for a bad size, start or loss, or for a workdir that holds another run.
+      ValueError: for a bad size, start or loss, for a hyperparameter that nothing reads, or for a
+        workdir that holds another run, or one of other versions of this library, JAX or optax.
       FileExistsError: if workdir holds a run and resume is false.
       FileNotFoundError: if resume is true and workdir holds no run.
       BlockingIOError: if another run is at work in workdir.
@@ -181,7 +182,7 @@ def _run(
         state = programs.start(keys)
         losses = jax.device_get(programs.evaluate(state, data))
         records = [histories.first(losses, state.hyperparams)]
-        _require_finite(histories.finite(records[0])[:, None], 0, plan.seeds, directory)
+        _require_finite(histories.finite(records[0])[:, None], 0, plan.seeds, data, directory)
     chunk = programs.chunk
     if done < steps:
         chunk = chunk.lower(programs.like, keys, data, jnp.int32(0)).compile()
@@ -204,7 +205,7 @@ def _run(
             )
             finite = np.isfinite(infos.train_loss) & np.isfinite(infos.valid_loss)
             finite[:, -1] &= histories.finite(records[-1])
-            _require_finite(finite, done, plan.seeds, directory)
+            _require_finite(finite, done, plan.seeds, data, directory)
             train, valid = np.mean(losses.train), np.mean(losses.valid)
             bar.set_postfix(train=f"{train:.4g}", valid=f"{valid:.4g}", refresh=False)
             bar.update(eval_every)
@@ -279,7 +280,11 @@ def _keys(seeds: Sequence[int]) -> jax.Array:
 
 
 def _require_finite(
-    finite: np.ndarray, step: int, seeds: Sequence[int], directory: RunDirectory | None
+    finite: np.ndarray,
+    step: int,
+    seeds: Sequence[int],
+    data: Data,
+    directory: RunDirectory | None,
 ) -> None:
     """Raises unless all of `finite`, (seeds, steps), are true; its last column is `step`."""
     if finite.all():
@@ -289,9 +294,16 @@ def _require_finite(
     kept = "No checkpoint was kept."
     if directory and directory.latest_step is not None:
         kept = f"The checkpoint of step {directory.latest_step} is kept in {directory.path}."
+    step += column + 1 - finite.shape[1]
+    if spoilt := checks.not_finite(data):
+        cause = f"{', '.join(spoilt)} holds NaN or infinite numbers; mend or leave out those rows."
+    elif not step:
+        cause = "No step was taken yet, so a loss itself, or where it starts, is the cause."
+    else:
+        cause = (
+            "A step size too large for the hypernet or for the hyperparameters is the usual "
+            "cause: try a smaller one, or optax.clip_by_global_norm."
+        )
     raise NonFiniteLoss(
-        f"a loss or hyperparameter is not finite at step {step - finite.shape[1] + column + 1}, "
-        f"seeds {bad}. {kept} A step size too large for the hypernet or for the hyperparameters "
-        "is the usual cause, and bad values in the data the next: try a smaller one, or "
-        "optax.clip_by_global_norm."
+        f"a loss or hyperparameter is not finite at step {step}, seeds {bad}. {kept} {cause}"
     )

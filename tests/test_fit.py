@@ -33,6 +33,7 @@ from shohypernet import (
     hypernets,
     local_response,
     supervised,
+    unrolled,
 )
 from shohypernet import history as histories
 from shohypernet.data import Data, Examples
@@ -213,7 +214,7 @@ def test_a_method_sees_the_batches_asked_for(train, valid):
 
     data = Data(*({"x": split, "y": split[:, None]} for split in DATA))
     problem = PROBLEM._replace(
-        train_loss=lambda params, hyperparams, batch, key: params * batch["x"].mean(),
+        train_loss=lambda w, lam, batch, key: w * lam.sum() * batch["x"].mean(),
         valid_loss=lambda params, hyperparams, batch: params * batch["x"].mean(),
     )
     with pytest.raises(StopIteration):
@@ -282,7 +283,9 @@ def test_hyperparams_may_start_from_each_seeds_key():
         moved, info = walk().step(key, state._replace(hyperparams=0.0), train_batches, valid_batch)
         return moved._replace(hyperparams=same), info
 
-    problem = PROBLEM._replace(train_loss=lambda params, hyperparams, batch, key: params)
+    problem = PROBLEM._replace(
+        train_loss=lambda params, hyperparams, batch, key: params * optax.tree.sum(hyperparams)
+    )
     method = walk()._replace(step=step)
     decays = calm(method, start, problem=problem, seeds=(1, 2), steps=2).history.hyperparams[
         "decay"
@@ -372,6 +375,7 @@ def untouchable(*arguments):
         ({"steps": -2}, "steps to be a whole number >= 1, got -2"),
         ({"steps": 2.0}, "steps to be a whole number >= 1, got 2.0"),
         ({"steps": None}, "steps to be a whole number >= 1, got None"),
+        ({"steps": True}, "steps to be a whole number >= 1, got True"),
         ({"inner_steps": 0}, "inner_steps to be a whole number >= 1, got 0"),
         ({"inner_steps": None}, "inner_steps to be a whole number >= 1, got None"),
         ({"train_batch_size": 0}, "train_batch_size to be a whole number >= 1, got 0"),
@@ -396,6 +400,11 @@ def untouchable(*arguments):
         ({"hyperparams": 3}, "hyperparameter λ̂ starts as int32.*start from floats"),
         ({"hyperparams": {"width": np.arange(3)}}, r"hyperparameter \['width'\] starts as int"),
         ({"hyperparams": {}}, "needs hyperparameters to start from, got {}"),
+        ({"hyperparams": np.nan}, "hyperparameter λ̂ starts as nan, but must be finite"),
+        (
+            {"hyperparams": {"decay": jnp.array([0.0, -jnp.inf]), "rest": 0.0}},
+            r"hyperparameter \['decay'\] starts as \[  0. -inf\], but must be finite.*logarithm",
+        ),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_traced_or_written(asked, message, tmp_path):
@@ -449,6 +458,58 @@ def test_a_hypernet_made_for_another_model_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"(?s)not like those of problem.init.*3, 5.*3, 2"):
         calm(method, 0.5, problem=problem, data=(split, split, split), workdir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "tune",
+    [
+        lambda problem, params: local_response(
+            problem,
+            hypernets.linear(params),
+            hypernet_optimizer=optax.sgd(0.1),
+            hyper_optimizer=optax.sgd(0.1),
+            sampler=local_gaussian(0.1),
+        ),
+        lambda problem, params: unrolled(
+            problem, inner_optimizer=optax.sgd(0.1), hyper_optimizer=optax.sgd(0.1)
+        ),
+    ],
+    ids=["by a hypernet", "by training"],
+)
+@pytest.mark.parametrize("jitted", [False, True])
+def test_a_hyperparameter_that_nothing_reads_is_refused(tune, jitted, tmp_path):
+    problem = decayed(jitted)
+    method = tune(problem, jax.eval_shape(problem.init, jax.random.key(0)))
+    with pytest.raises(ValueError, match=r"^hyperparameter rate enters neither loss, .*unrolled"):
+        calm(method, RATES, problem=problem, workdir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_hyperparameter_that_the_inner_optimiser_reads_is_tuned():
+    problem = decayed(jitted=True)
+    method = unrolled(
+        problem,
+        inner_optimizer=lambda lam: optax.sgd(jnp.exp(lam["rate"])),
+        hyper_optimizer=optax.sgd(0.1),
+    )
+    history = calm(method, RATES, problem=problem, steps=2).history
+    assert np.all(history.hyperparams["rate"][-1] != RATES["rate"])
+
+
+RATES = {"decay": -1.0, "rate": -2.0}
+
+
+def decayed(jitted):
+    """A problem with a decay, given a step size for whoever reads it."""
+
+    def train_loss(w, lam, batch, key):
+        return jnp.mean((w - batch) ** 2) + jnp.exp(lam["decay"]) * w**2
+
+    return Problem(
+        init=lambda key: jnp.zeros(()),
+        train_loss=jax.jit(train_loss) if jitted else train_loss,
+        valid_loss=lambda w, lam, batch: jnp.mean((w - batch) ** 2),
+    )
 
 
 def test_a_config_that_json_cannot_hold_is_refused(tmp_path):
@@ -539,10 +600,29 @@ def test_a_loss_that_only_an_evaluation_finds_stops_the_run(tmp_path):
 
 
 def test_bad_values_in_data_are_found_before_the_first_step(tmp_path):
-    data = DATA._replace(test=np.array([np.nan], np.float32))
-    with pytest.raises(NonFiniteLoss, match=r"step 0, seeds \[0, 5\]. No checkpoint was kept"):
-        calm(data=data, workdir=tmp_path)
+    data = DATA._replace(valid=np.array([0.5, -np.inf], "f"), test=np.array([np.nan], "f"))
+    with pytest.raises(
+        NonFiniteLoss, match=r"step 0, seeds \[0, 5\]. No .* data.valid, data.test holds NaN or inf"
+    ):
+        calm(walk()._replace(step=untouchable), data=data, workdir=tmp_path)
     calm(workdir=tmp_path)  # nothing stands in the way
+
+
+def test_bad_values_that_no_loss_lets_through_do_no_harm(calm_result):
+    problem = PROBLEM._replace(
+        valid_loss=lambda params, hyperparams, batch: params * jnp.nanmean(batch)
+    )
+    data = DATA._replace(test=np.array([4.0, np.nan], np.float32))
+    result = calm(problem=problem, data=data)
+    np.testing.assert_allclose(result.history.test_loss, calm_result.history.test_loss, rtol=1e-6)
+
+
+def test_a_loss_that_is_not_finite_from_the_start_is_told_so():
+    problem = PROBLEM._replace(
+        valid_loss=lambda params, hyperparams, batch: jnp.log(params - 2) * batch.mean()
+    )
+    with pytest.raises(NonFiniteLoss, match=r"step 0, .*No step was taken yet, so a loss itself"):
+        calm(walk()._replace(step=untouchable), problem=problem)
 
 
 def test_hyperparams_that_are_not_finite_stop_the_run():
