@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from shohypernet import dependence, diagnostics
+from shohypernet import arguments, dependence, diagnostics
 from shohypernet.data import Data, minibatch
 from shohypernet.hyperoptimizer import HyperOptimizer
 from shohypernet.problem import Problem
@@ -216,8 +216,7 @@ def _is_floating(leaf: Any) -> bool:
 
 
 def _whole(name: str, size: Any) -> int:
-    if not isinstance(size, numbers.Integral) or isinstance(size, bool) or int(size) < 1:
-        raise ValueError(f"fit() needs {name} to be a whole number >= 1, got {size!r}.")
+    arguments.whole("fit", **{name: size})
     return int(size)
 
 

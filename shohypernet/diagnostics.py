@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from shohypernet import arguments
 from shohypernet.hypergradients import inner as inners
 from shohypernet.hypergradients.curvature import hessian, slope
 from shohypernet.hypergradients.inner import InnerOptimizer
@@ -95,6 +96,7 @@ def sharpness(
     Returns:
       A scalar, a little below the eigenvalue where the iteration hasn't converged.
     """
+    arguments.whole("sharpness", steps=steps)
     key_loss, key_first = jax.random.split(key)
     product = hessian(problem)(params, hyperparams, batch, key_loss)
     first = optax.tree.random_like(key_first, params)

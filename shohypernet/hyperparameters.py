@@ -23,6 +23,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from shohypernet import arguments
+
 Sampler = Callable[[jax.Array, Any], Any]
 
 
@@ -54,7 +56,8 @@ class Spec:
 
 def real(loc: float = 0.0, scale: float = 1.0) -> Spec:
     """Any real number, left as it is; prior N(loc, scale²)."""
-    _require(scale > 0, f"real() needs scale > 0, got {scale}.")
+    _require(math.isfinite(loc), f"real() needs a finite loc, got {loc}.")
+    arguments.positive("real", scale=scale)
     return Spec(
         kind="real",
         decode=lambda unconstrained: unconstrained,
@@ -108,9 +111,14 @@ def integer(low: int, high: int) -> Spec:
     """A whole number from low to high, both included, for black-box methods; prior uniform.
 
     Raises:
-      ValueError: unless low < high.
+      ValueError: unless low < high, both whole numbers that float32 can hold.
     """
-    _require_bounds("integer", low, high)
+    whole = all(isinstance(bound, numbers.Integral) for bound in (low, high))
+    largest = 2**24  # up to which float32, in which codes are, holds each of them
+    _require(
+        whole and -largest <= low < high <= largest,
+        f"integer() needs whole numbers with low < high, at most 2²⁴ from 0, got {low} and {high}.",
+    )
     return Spec(
         kind="integer",
         decode=lambda code: jnp.clip(jnp.round(code), low, high).astype(jnp.int32),
@@ -253,7 +261,8 @@ def gaussian(loc: float = 0.0, scale: float = 1.0) -> Sampler:
     Raises:
       ValueError: for a negative or non-finite scale.
     """
-    _require_scale("gaussian", scale)
+    _require(math.isfinite(loc), f"gaussian() needs a finite loc, got {loc}.")
+    arguments.not_negative("gaussian", scale=scale)
 
     def draw(key: jax.Array, hyperparams: Any) -> Any:
         noise = optax.tree.random_like(key, hyperparams, jax.random.normal)
@@ -311,7 +320,7 @@ def local_gaussian(scale: float) -> Sampler:
     Raises:
       ValueError: for a negative or non-finite scale.
     """
-    _require_scale("local_gaussian", scale)
+    arguments.not_negative("local_gaussian", scale=scale)
 
     def draw(key: jax.Array, hyperparams: Any) -> Any:
         noise = optax.tree.random_like(key, hyperparams, jax.random.normal)
@@ -340,7 +349,3 @@ def _require(holds: bool, message: str) -> None:
 def _require_bounds(name: str, low: float, high: float) -> None:
     ordered = math.isfinite(low) and math.isfinite(high) and low < high
     _require(ordered, f"{name}() needs finite bounds with low < high, got {low} and {high}.")
-
-
-def _require_scale(name: str, scale: float) -> None:
-    _require(0 <= scale < math.inf, f"{name}() needs a finite scale >= 0, got {scale}.")

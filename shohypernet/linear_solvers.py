@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from shohypernet import arguments
+
 Product = Callable[[Any], Any]  # v -> C v
 
 
@@ -40,13 +42,13 @@ def conjugate_gradient(
       start: a first guess of x, at the price of one more product; zero if None.
 
     Raises:
-      ValueError: if steps is below 1.
+      ValueError: if steps is below 1, or the tolerance below 0.
 
     Reference:
       Hestenes and Stiefel (1952).
     """
-    if steps < 1:
-        raise ValueError(f"conjugate_gradient() needs steps >= 1, got {steps}.")
+    arguments.whole("conjugate_gradient", steps=steps)
+    arguments.not_negative("conjugate_gradient", tolerance=tolerance)
 
     def solve(product: Product, target: Any) -> Solution:
         guess = optax.tree.zeros_like(target) if start is None else start
@@ -89,13 +91,13 @@ def neumann(terms: int, step_size: float | jax.Array) -> Solver:
       step_size: α.
 
     Raises:
-      ValueError: if terms is negative.
+      ValueError: if terms is negative, or the step size not above 0.
 
     Reference:
       Lorraine et al. (2019), arXiv:1911.02590, Algorithm 3.
     """
-    if terms < 0:
-        raise ValueError(f"neumann() needs terms >= 0, got {terms}.")
+    arguments.whole("neumann", least=0, terms=terms)
+    arguments.positive("neumann", step_size=step_size)
 
     def solve(product: Product, target: Any) -> Solution:
         def add(_: jax.Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:

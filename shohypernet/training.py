@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from shohypernet import arguments
 from shohypernet.data import minibatch
 from shohypernet.problem import Problem
 
@@ -107,8 +108,7 @@ def train(
     Reference:
       The inner loop of Algorithm 1, arXiv:1802.09419.
     """
-    if steps < 1:
-        raise ValueError(f"train() needs steps >= 1, got {steps}.")
+    arguments.whole("train", steps=steps)
 
     def body(training: Training, key: jax.Array) -> tuple[Training, jax.Array]:
         return update(

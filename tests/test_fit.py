@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pathlib
+import pickle
 import random
 import re
 import signal
@@ -824,6 +825,80 @@ def test_a_full_disk_is_told_and_spares_the_checkpoint_before(
     assert files(tmp_path / "checkpoints" / "4") == before
     assert_identical(run(workdir=tmp_path, resume=True), uninterrupted)
     assert not (tmp_path / "checkpoints" / "draft").exists()
+
+
+@pytest.mark.skipif(not pathlib.Path("/dev/full").exists(), reason="has no disk that is full")
+def test_a_log_that_finds_the_disk_full_spares_the_checkpoints(
+    uninterrupted, tmp_path, monkeypatch
+):
+    def fill(record):
+        if record.step == 6:
+            (tmp_path / "metrics.jsonl").unlink()
+            (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
+        return summary(record)
+
+    summary = histories.summary
+    with monkeypatch.context() as patch:
+        patch.setattr(histories, "summary", fill)
+        with pytest.raises(OSError, match="No space left"):
+            run(workdir=tmp_path)
+    assert_identical(run(workdir=tmp_path, resume=True), uninterrupted)
+    assert [line["step"] for line in logged(tmp_path)] == [0, 2, 4, 6, 8, 10, 12]
+
+
+def test_no_pickle_is_loaded_on_the_way(uninterrupted, tmp_path, monkeypatch):
+    def refuse(*arguments, **options):
+        raise AssertionError("a pickle was loaded")
+
+    for name in ("load", "loads", "Unpickler", "_load", "_loads", "_Unpickler"):
+        monkeypatch.setattr(pickle, name, refuse)
+    run(workdir=tmp_path, steps=6)
+    assert_identical(run(workdir=tmp_path, resume=True), uninterrupted)
+
+
+@pytest.mark.parametrize("method", ["hyper-training", "unrolled"])
+def test_dtypes_may_differ_and_each_stays_its_own(method, tmp_path):
+    params = {"half": jnp.zeros((), jnp.bfloat16), "single": jnp.zeros(())}
+    start = {"half": np.zeros((), np.float16), "single": np.zeros((), np.float32)}
+    dtypes = jax.tree.map(jnp.result_type, (start, params))
+
+    def residual(w, batch):
+        return jnp.mean((w["half"] * batch["x"] + w["single"] - batch["y"]) ** 2)
+
+    def train_loss(w, lam, batch, key):
+        decays = jax.tree.map(lambda a, b: jnp.exp(a) * b**2, lam, w)
+        return residual(w, batch) + decays["half"] + decays["single"]
+
+    problem = Problem(
+        lambda key: jax.tree.map(jnp.ones_like, params),
+        train_loss,
+        lambda w, lam, batch: residual(w, batch),
+    )
+    sgd = optax.sgd(0.1)
+    methods = {
+        "hyper-training": lambda: local_response(
+            problem,
+            hypernets.linear(params),
+            hypernet_optimizer=sgd,
+            hyper_optimizer=sgd,
+            sampler=local_gaussian(0.1),
+        ),
+        "unrolled": lambda: unrolled(problem, inner_optimizer=sgd, hyper_optimizer=sgd),
+    }
+    rows = {"x": np.arange(4, dtype=np.uint8), "y": np.linspace(0, 1, 4, dtype=np.float16)}
+    for resume, steps in ((False, 2), (True, 4)):
+        result = calm(
+            methods[method](),
+            start,
+            problem=problem,
+            data=(rows, rows, rows),
+            steps=steps,
+            seeds=[0],
+            workdir=tmp_path,
+            resume=resume,
+        )
+    assert jax.tree.map(jnp.result_type, (result.hyperparams, result.params)) == dtypes
+    assert all(np.all(leaf[-1] != 0) for leaf in jax.tree.leaves(result.history.hyperparams))
 
 
 def test_a_state_may_hold_random_keys(tmp_path):

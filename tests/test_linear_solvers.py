@@ -91,7 +91,7 @@ def test_identity():
 
 
 def test_what_they_refuse():
-    with pytest.raises(ValueError, match="steps >= 1, got 0"):
+    with pytest.raises(ValueError, match="steps to be a whole number >= 1, got 0"):
         conjugate_gradient(0)
-    with pytest.raises(ValueError, match="terms >= 0, got -1"):
+    with pytest.raises(ValueError, match="terms to be a whole number >= 0, got -1"):
         neumann(-1, 0.1)

@@ -159,5 +159,5 @@ def test_every_step_has_noise_of_its_own(one_weight, key):
 
 
 def test_no_steps_are_refused(one_weight, key):
-    with pytest.raises(ValueError, match="steps >= 1, got 0"):
+    with pytest.raises(ValueError, match="steps to be a whole number >= 1, got 0"):
         train(one_weight, DESCENT, key, jnp.ones(()), jnp.ones(3), steps=0)

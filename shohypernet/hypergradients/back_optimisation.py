@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
+from shohypernet import arguments
 from shohypernet.hypergradients import inner as inners
 from shohypernet.hypergradients import rounds
 from shohypernet.hypergradients.inner import Estimate, Inner
@@ -61,6 +62,8 @@ def l_bfgs(learning_rate: float, memory: int = 5) -> optax.GradientTransformatio
     Reference:
       Nocedal and Wright (2006), "Numerical Optimization", algorithm 7.4.
     """
+    arguments.positive("l_bfgs", learning_rate=learning_rate)
+    arguments.whole("l_bfgs", memory=memory)
 
     def init(params: Any) -> LBFGSState:
         flat = ravel_pytree(params)[0]

@@ -25,6 +25,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from shohypernet import arguments
 from shohypernet.hypergradients import implicit, rounds
 from shohypernet.hypergradients import inner as inners
 from shohypernet.hypergradients.inner import Estimate, Inner
@@ -69,11 +70,13 @@ class State(NamedTuple):
 
 def exponential(first: float = 0.1, factor: float = 0.9) -> Callable[[jax.Array], jax.Array]:
     """Tolerances ε_k = first · factorᵏ."""
+    arguments.positive("exponential", first=first, factor=factor)
     return lambda k: first * factor ** k.astype(float)
 
 
 def polynomial(first: float = 0.1, power: float = 2.0) -> Callable[[jax.Array], jax.Array]:
     """Tolerances ε_k = first / (k + 1)^power: quadratic or cubic, and summable for power > 1."""
+    arguments.positive("polynomial", first=first, power=power)
     return lambda k: first / (k + 1.0) ** power
 
 
@@ -102,13 +105,15 @@ def hoag(
       and K = solver_steps; how many it took is in its Info.
 
     Raises:
-      ValueError: if solver_steps is below 1, or inner_optimizer is a function of λ.
+      ValueError: if solver_steps is below 1, learning_rate not above 0, or inner_optimizer is a
+        function of λ.
 
     Reference:
       Algorithm 1 of Pedregosa (2016), arXiv:1602.02355.
     """
     implicit.require_fixed(inner_optimizer, "hoag")
-    conjugate_gradient(solver_steps)  # refuses what can't be done
+    arguments.whole("hoag", solver_steps=solver_steps)
+    arguments.positive("hoag", learning_rate=learning_rate)
     tolerance = exponential() if tolerance is None else tolerance
 
     def init(key: jax.Array, hyperparams: Any) -> State:

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from shohypernet import arguments
 from shohypernet.hypergradients import curvature as curvatures
 from shohypernet.hypergradients import inner as inners
 from shohypernet.hypergradients import rounds
@@ -112,9 +113,11 @@ def implicit(
       products of the solver.
 
     Raises:
-      ValueError: if inner_optimizer is a function of λ, which this can't tune.
+      ValueError: if inner_optimizer is a function of λ, which this can't tune, or the damping is
+        negative.
     """
     require_fixed(inner_optimizer, "implicit")
+    arguments.not_negative("implicit", damping=damping)
     advance = inners.step(problem, inner_optimizer)
 
     def estimate(

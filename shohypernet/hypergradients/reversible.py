@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
+from shohypernet import arguments
 from shohypernet.hypergradients import curvature, exact_momentum, lossless, rounds
 from shohypernet.hypergradients import inner as inners
 from shohypernet.hypergradients.exact_momentum import Exact
@@ -73,8 +74,7 @@ def hypergradient(
     Raises:
       ValueError: for a momentum that isn't a fraction in (0, 1], or bits outside 1 to 30.
     """
-    if not 1 <= bits <= lossless.WORD_BITS - 2:
-        raise ValueError(f"fixed-point numbers need 1 to 30 bits after the point, got {bits}.")
+    _require_bits(bits)
     gamma = lossless.fraction(momentum)
     alpha = inner.opt_state.learning_rate
     inputs = inners.inputs(key, train_batches)
@@ -140,12 +140,15 @@ def reversible(
       A HyperOptimizer whose round of T inner steps takes 4T + 1 gradient evaluations.
 
     Raises:
-      ValueError: for a momentum that isn't a fraction in (0, 1], or bits outside 1 to 30.
+      ValueError: for a momentum that isn't a fraction in (0, 1], a step size that isn't above 0, or
+        bits outside 1 to 30.
 
     Reference:
       Maclaurin et al. (2015), arXiv:1502.03492.
     """
     lossless.fraction(momentum)
+    arguments.positive("reversible", learning_rate=learning_rate)
+    _require_bits(bits)
 
     def start(key: jax.Array, hyperparams: Any) -> Inner:
         del hyperparams
@@ -159,3 +162,8 @@ def reversible(
         functools.partial(hypergradient, problem, momentum, bits=bits),
         hyper_optimizer,
     )
+
+
+def _require_bits(bits: int) -> None:
+    if not 1 <= bits <= lossless.WORD_BITS - 2:
+        raise ValueError(f"fixed-point numbers need 1 to 30 bits after the point, got {bits}.")

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from shohypernet import arguments
 from shohypernet.hypergradients import inner as inners
 from shohypernet.hypergradients import rounds, segments
 from shohypernet.hypergradients.inner import Estimate, Inner, InnerOptimizer
@@ -122,6 +123,8 @@ def unrolled(
     Reference:
       Maclaurin et al. (2015), arXiv:1502.03492; Franceschi et al. (2017), arXiv:1703.01785.
     """
+    if segment is not None:
+        arguments.whole("unrolled", segment=segment)
     return rounds.anew(
         functools.partial(inners.start, problem, inner_optimizer),
         functools.partial(hypergradient, problem, inner_optimizer, segment=segment),
@@ -158,8 +161,9 @@ def truncated(
     Reference:
       Shaban et al. (2019), arXiv:1810.10667.
     """
-    if backward_steps < 1:
-        raise ValueError(f"truncated() needs backward_steps >= 1, got {backward_steps}.")
+    arguments.whole("truncated", backward_steps=backward_steps)
+    if segment is not None:
+        arguments.whole("truncated", segment=segment)
 
     return rounds.going_on(
         functools.partial(inners.start, problem, inner_optimizer),

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from shohypernet import penalties
+from shohypernet import arguments, penalties
 from shohypernet.hypernets.hypernet import Hypernet, require_floating
 from shohypernet.hypernets.mlp import PAPER_INIT_SCALE
 
@@ -26,6 +26,7 @@ def elementwise(params: Any, *, init_scale: float = PAPER_INIT_SCALE) -> Hyperne
       ValueError: if weights aren't floating point and, from `apply`, if the hyperparameters don't
         broadcast to them.
     """
+    arguments.not_negative("elementwise", init_scale=init_scale)
     require_floating(params)
 
     def init(key: jax.Array, hyperparams: Any) -> Any:

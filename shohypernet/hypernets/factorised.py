@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from shohypernet import arguments
 from shohypernet.hypernets.hypernet import Hypernet, dense
 from shohypernet.hypernets.mlp import PAPER_INIT_SCALE
 
@@ -23,4 +24,5 @@ def factorised(params: Any, rank: int = 10, *, init_scale: float = PAPER_INIT_SC
     Reference:
       Lorraine and Duvenaud (2018), arXiv:1802.09419, section 4.3.
     """
+    arguments.not_negative("factorised", init_scale=init_scale)
     return dense(params, (rank,), lambda flat: flat, init_scale)

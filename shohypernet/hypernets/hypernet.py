@@ -1,6 +1,7 @@
 """What a hypernet is, and the dense layers that the paper's have inside."""
 
 import math
+import numbers
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -42,8 +43,8 @@ def dense(
     Raises:
       ValueError: for a width below 1, an empty tree, or weights that aren't floating point.
     """
-    if any(width < 1 for width in features):
-        raise ValueError(f"a hypernet's widths must be 1 or more, got {tuple(features)}.")
+    if any(not isinstance(width, numbers.Integral) or width < 1 for width in features):
+        raise ValueError(f"a hypernet's widths must be whole numbers >= 1, got {tuple(features)}.")
     require_floating(params)
     leaves, treedef = jax.tree.flatten(params)
     network = _Dense([leaf.shape for leaf in leaves], features, activation, init_scale)

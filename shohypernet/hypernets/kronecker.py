@@ -25,6 +25,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from shohypernet import arguments
 from shohypernet.batching import same_for_all
 from shohypernet.hypernets import factors
 from shohypernet.hypernets.factors import Estimate, Factors
@@ -102,16 +103,14 @@ def kronecker(
     Raises:
       ValueError: for a count below 1, a negative damping, or a problem that calls no Flax module.
     """
-    for name, count in {
-        "refresh_every": refresh_every,
-        "examples": examples,
-        "window": window,
-        "iterations": iterations,
-    }.items():
-        if count < 1:
-            raise ValueError(f"kronecker() needs {name} to be 1 or more, got {count}.")
-    if not 0 <= damping < math.inf:
-        raise ValueError(f"kronecker() needs a finite damping >= 0, got {damping}.")
+    arguments.whole(
+        "kronecker",
+        refresh_every=refresh_every,
+        examples=examples,
+        window=window,
+        iterations=iterations,
+    )
+    arguments.not_negative("kronecker", damping=damping)
     layers = factors.dense_layers(problem)
     penalties = factors.without_data(problem.train_loss)
 

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from shohypernet import arguments
 from shohypernet.hypernets.hypernet import Hypernet
 from shohypernet.hypernets.jacobian import Jacobian, Point
 from shohypernet.problem import Problem
@@ -49,8 +50,7 @@ def linearised(
     Raises:
       ValueError: if samples is below 1.
     """
-    if samples < 1:
-        raise ValueError(f"linearised() needs samples >= 1 directions, got {samples}.")
+    arguments.whole("linearised", samples=samples)
 
     def init(key: jax.Array, params: Any, hyperparams: Any) -> State:
         del params

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 
+from shohypernet import arguments
 from shohypernet.hypernets.hypernet import Hypernet, dense
 
 PAPER_INIT_SCALE = 0.01
@@ -39,6 +40,7 @@ def mlp(
     Reference:
       Lorraine and Duvenaud (2018), arXiv:1802.09419, section 3.
     """
+    arguments.not_negative("mlp", init_scale=init_scale)
     return dense(params, hidden, activation, init_scale)
 
 

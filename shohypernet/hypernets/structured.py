@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from shohypernet import arguments
 from shohypernet.hypernets.hypernet import Hypernet, ravel, require_floating
 from shohypernet.hypernets.mlp import PAPER_INIT_SCALE
 
@@ -41,6 +42,7 @@ def structured(params: Any, *, init_scale: float = PAPER_INIT_SCALE) -> Hypernet
     Raises:
       ValueError: if weights aren't floating point.
     """
+    arguments.not_negative("structured", init_scale=init_scale)
     require_floating(params)
     leaves, treedef = jax.tree.flatten(params)
 

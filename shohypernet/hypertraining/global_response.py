@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from shohypernet import arguments
 from shohypernet.hypernets import Hypernet
 from shohypernet.hyperoptimizer import HyperOptimizer, Info
 from shohypernet.hyperparameters import Sampler
@@ -74,8 +75,7 @@ def global_response(
     Reference:
       Algorithm 2 of arXiv:1802.09419.
     """
-    if hypernet_rounds < 0:
-        raise ValueError(f"hypernet_rounds must be 0 or more, got {hypernet_rounds}.")
+    arguments.whole("global_response", least=0, hypernet_rounds=hypernet_rounds)
     parts = updates.build(
         problem, hypernet, hypernet_optimizer, hyper_optimizer, sampler, samples, response_loss
     )

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from shohypernet import arguments
 from shohypernet.hypernets import Hypernet
 from shohypernet.hyperoptimizer import Info
 from shohypernet.hyperparameters import Sampler
@@ -135,8 +136,7 @@ def build(
     Raises:
       ValueError: if samples, the number K of λ drawn for each φ update, is below 1.
     """
-    if samples < 1:
-        raise ValueError(f"a hypernet update needs samples >= 1 hyperparameters, got {samples}.")
+    arguments.whole("hyper-training", samples=samples)
 
     def init(key: jax.Array, hyperparams: Any) -> State:
         # A dtype of its own, not a Python number's weak one, which the first step would change.

@@ -1,14 +1,8 @@
 """What searches refuse before anything is traced."""
 
-import numbers
 from typing import Any
 
-
-def whole(function: str, **sizes: Any) -> None:
-    """Refuses sizes that aren't whole numbers of 1 or more."""
-    for name, size in sizes.items():
-        if not isinstance(size, numbers.Integral) or isinstance(size, bool) or size < 1:
-            raise ValueError(f"{function}() needs {name} to be a whole number >= 1, got {size!r}.")
+from shohypernet.arguments import whole
 
 
 def eta(function: str, value: Any) -> None:

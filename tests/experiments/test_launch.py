@@ -193,7 +193,7 @@ def test_a_refused_value_is_one_line_and_leaves_no_folder(config, tmp_path):
 
     arguments = [f"--config={config}", f"--workdir={tmp_path / 'new' / 'inner'}"]
     said = refusal(run, *arguments, "--config.steps=0")
-    assert said == "train() needs steps >= 1, got 0."
+    assert said == "train() needs steps to be a whole number >= 1, got 0."
     assert not (tmp_path / "new").exists()
 
 

@@ -80,7 +80,7 @@ def test_step_size_by_hand(valid_loss, factor):
 
 def test_what_it_refuses(quadratic):
     options = {"problem": quadratic.problem, "learning_rate": 0.1}
-    with pytest.raises(ValueError, match=r"steps >= 1, got 0"):
+    with pytest.raises(ValueError, match=r"steps to be a whole number >= 1, got 0"):
         shn.hoag(**options, inner_optimizer=optax.sgd(0.1), solver_steps=0)
     with pytest.raises(ValueError, match=r"hoag\(\) needs an optax optimiser"):
         shn.hoag(**options, inner_optimizer=lambda lam: optax.sgd(lam[0]))

@@ -146,5 +146,5 @@ def test_what_it_refuses(small, sgd):
         estimate(small, sgd, jnp.float32(small.hyperparams), STEPS, backward_steps=8)
     with pytest.raises(ValueError, match=r"1 step or more, got segment=0"):
         estimate(small, sgd, jnp.float32(small.hyperparams), STEPS, segment=0)
-    with pytest.raises(ValueError, match=r"backward_steps >= 1, got 0"):
+    with pytest.raises(ValueError, match=r"backward_steps to be a whole number >= 1, got 0"):
         shn.truncated(small.problem, inner_optimizer=sgd, hyper_optimizer=sgd, backward_steps=0)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 from scipy import stats
 
-from shohypernet.hypernets import factorised, linear, mlp, structured
+from shohypernet.hypernets import elementwise, factorised, linear, mlp, structured
+from shohypernet.hypernets.hypernet import ravel
 
 BUILDERS = {
     "mlp": lambda params, **options: mlp(params, (4,), **options),
@@ -51,6 +52,57 @@ def test_weights_have_the_form_asked_for(build, hyperparams, params):
     hypernet = build(params)
     hypernet_params = jax.eval_shape(hypernet.init, jax.random.key(0), hyperparams)
     assert jax.eval_shape(hypernet.apply, hypernet_params, hyperparams) == params
+
+
+def drawn(like, seed):
+    """A tree of NumPy numbers of the shapes and dtypes of another."""
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(leaf.dtype), like)
+
+
+def single(tree):
+    return jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), tree)
+
+
+@every_hypernet
+@settings(max_examples=6, deadline=None, derandomize=True)
+@given(hyperparams=HYPERPARAMS, params=PARAMS)
+def test_many_of_any_form_equal_each_alone(build, hyperparams, params):
+    hypernet = build(params)
+    phi = drawn(jax.eval_shape(hypernet.init, jax.random.key(0), hyperparams), seed=0)
+    each = [drawn(hyperparams, seed) for seed in (1, 2)]
+    many = jax.tree.map(lambda *leaves: np.stack(leaves), *each)
+    together = jax.jit(jax.vmap(hypernet.apply, (None, 0)))(phi, many)
+    alone = [hypernet.apply(phi, one) for one in each]
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *map(single, alone))
+    # Half of a half-precision number's last place, of numbers up to ten or so.
+    chex.assert_trees_all_close(single(together), stacked, rtol=0.02, atol=0.05)
+    assert jax.tree.map(jnp.result_type, together) == jax.tree.map(jnp.result_type, params)
+
+
+@pytest.mark.parametrize("name", ["linear", "factorised", "structured", "elementwise"])
+@settings(max_examples=6, deadline=None, derandomize=True)
+@given(hyperparams=HYPERPARAMS, params=trees(arrays(SHAPES, jnp.float32)))
+def test_all_but_the_perceptron_are_affine(name, hyperparams, params):
+    """w(a + t (b − a)) lies on the line from w(a) to w(b), also far beyond them."""
+    if name == "elementwise":
+        hyperparams = params  # one for each weight
+    hypernet = (BUILDERS | {"elementwise": elementwise})[name](params)
+    phi = drawn(jax.eval_shape(hypernet.init, jax.random.key(0), hyperparams), seed=0)
+    a, b = (drawn(hyperparams, seed) for seed in (1, 2))
+    far = jax.tree.map(lambda a, b: np.asarray(a + 5 * (b - a), a.dtype), a, b)
+    at_a, at_b, at_far = (hypernet.apply(phi, at) for at in (a, b, far))
+    expected = jax.tree.map(lambda a, b: a + 5 * (b - a), at_a, at_b)
+    chex.assert_trees_all_close(at_far, expected, rtol=1e-4, atol=1e-3)
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(hyperparams=trees(arrays(SHAPES, jnp.float32, jnp.float16)))
+def test_one_vector_holds_every_hyperparameter_once(hyperparams):
+    values = drawn(hyperparams, seed=0)
+    flat, unravel = ravel_pytree(values)
+    np.testing.assert_array_equal(ravel(values), flat)
+    jax.tree.map(np.testing.assert_array_equal, unravel(ravel(values)), values)
 
 
 @every_hypernet
@@ -101,5 +153,5 @@ def test_other_than_floating_point_weights_are_refused(build, params):
 
 @pytest.mark.parametrize("build", [lambda p: mlp(p, (5, 0)), lambda p: factorised(p, 0)])
 def test_layers_without_units_are_refused(build):
-    with pytest.raises(ValueError, match="widths must be 1 or more"):
+    with pytest.raises(ValueError, match="widths must be whole numbers >= 1"):
         build(jnp.zeros(2))

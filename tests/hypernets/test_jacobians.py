@@ -180,11 +180,11 @@ def test_jvp_and_vjp_are_each_other_s_transpose(name, exact, kronecker):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"refresh_every": 0}, "refresh_every to be 1 or more, got 0"),
-        ({"window": 0}, "window to be 1 or more, got 0"),
-        ({"iterations": 0}, "iterations to be 1 or more, got 0"),
-        ({"damping": -1.0}, r"finite damping >= 0, got -1\.0"),
-        ({"damping": float("nan")}, "finite damping >= 0, got nan"),
+        ({"refresh_every": 0}, "refresh_every to be a whole number >= 1, got 0"),
+        ({"window": 0}, "window to be a whole number >= 1, got 0"),
+        ({"iterations": 0}, "iterations to be a whole number >= 1, got 0"),
+        ({"damping": -1.0}, r"damping to be finite and >= 0, got -1\.0"),
+        ({"damping": float("nan")}, "damping to be finite and >= 0, got nan"),
     ],
 )
 def test_kronecker_refuses(exact, options, message):
@@ -194,5 +194,5 @@ def test_kronecker_refuses(exact, options, message):
 
 def test_linearised_refuses_no_samples(exact):
     hypernet = hypernets.linear(exact.point.params)
-    with pytest.raises(ValueError, match="samples >= 1"):
+    with pytest.raises(ValueError, match="samples to be a whole number >= 1, got 0"):
         hypernets.linearised(exact.problem, hypernet, optimizer=optax.sgd(0.1), samples=0)

@@ -176,7 +176,7 @@ def test_without_hypernet_rounds_it_searches_at_once(one_weight, key):
 
 
 def test_negative_hypernet_rounds_are_refused(one_weight):
-    with pytest.raises(ValueError, match="hypernet_rounds must be 0 or more, got -1"):
+    with pytest.raises(ValueError, match="hypernet_rounds to be a whole number >= 0, got -1"):
         global_response(
             one_weight.problem,
             one_weight.hypernet,

@@ -101,7 +101,7 @@ def test_every_inner_step_draws_samples_of_its_own(name, one_weight, spied, key)
 
 @pytest.mark.parametrize("name", ["global_response", "local_response"])
 def test_no_samples_are_refused(name, one_weight):
-    with pytest.raises(ValueError, match="samples >= 1 hyperparameters, got 0"):
+    with pytest.raises(ValueError, match="samples to be a whole number >= 1, got 0"):
         METHODS[name](one_weight.problem, one_weight.hypernet, **one_weight.optimizers, samples=0)
 
 
