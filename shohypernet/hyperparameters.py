@@ -99,7 +99,10 @@ def bounded(low: float, high: float) -> Spec:
     _require_bounds("bounded", low, high)
     return Spec(
         kind="bounded",
-        decode=lambda unconstrained: low + (high - low) * jax.nn.sigmoid(unconstrained),
+        # Clipped, for the sum may be rounded to a number outside.
+        decode=lambda unconstrained: jnp.clip(
+            low + (high - low) * jax.nn.sigmoid(unconstrained), low, high
+        ),
         encode=lambda value: jax.scipy.special.logit((jnp.asarray(value) - low) / (high - low)),
         sample=lambda key, shape: jax.random.logistic(key, shape),
         quantile=jax.scipy.special.logit,

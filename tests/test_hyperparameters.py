@@ -58,6 +58,53 @@ def test_encode_undoes_decode(unconstrained, bounds):
             np.testing.assert_allclose(back, unconstrained, atol=1e-7)
 
 
+# Up to the largest numbers of float32, which are what a method may drive λ̂ to.
+singles = st.lists(
+    st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=3, max_size=3
+).map(lambda numbers: np.array(numbers, np.float32))
+finite = st.floats(-1e6, 1e6, width=32)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(unconstrained=singles, ends=st.lists(finite, min_size=2, max_size=2, unique=True))
+def test_values_stay_within_bounds_and_in_order_wherever_lambda_goes(unconstrained, ends):
+    low, high = sorted(ends)
+    spec = hp.bounded(low, high)
+    ascending = np.sort(unconstrained)
+    values = np.asarray(hp.decode(spec, jnp.asarray(ascending)))
+    assert np.all((np.float32(low) <= values) & (values <= np.float32(high)))
+    assert np.all(np.diff(values) >= 0)
+    slopes = jax.grad(lambda x: jnp.sum(hp.decode(spec, x) / np.float32(high - low)))(
+        jnp.asarray(ascending)
+    )
+    assert np.all((slopes >= 0) & (slopes <= 0.26))
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(singles)
+def test_a_logarithm_keeps_order_and_its_slope_is_its_value(unconstrained):
+    ascending = np.sort(unconstrained)
+    values = np.asarray(hp.decode(hp.log(), jnp.asarray(ascending)))
+    assert np.all(values[1:] >= values[:-1])
+    assert np.all(values >= 0)
+    slopes = jax.grad(lambda x: jnp.sum(hp.decode(hp.log(), x)))(jnp.asarray(ascending))
+    np.testing.assert_array_equal(slopes, values)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(st.floats(1e-30, 1e30), st.floats(2.0, 1e6))
+def test_values_from_anywhere_within_bounds_come_back(low, ratio):
+    """In float32: λ = log v of up to 70 is rounded to a part in 10⁷, and v = exp λ to 70 such."""
+    values = np.float32([low, low * ratio**0.5, low * ratio])
+    logs = hp.log(low / 2, low * ratio * 2)
+    np.testing.assert_allclose(hp.decode(logs, hp.encode(logs, values)), values, rtol=1e-5)
+    spread = low * ratio
+    inside = hp.bounded(-spread, spread)
+    some = np.float32(spread) * np.float32([-0.999, -0.1, 0.0, 0.5, 0.999])
+    back = hp.decode(inside, hp.encode(inside, some))
+    np.testing.assert_allclose(back, some, rtol=1e-5, atol=1e-6 * spread)
+
+
 @settings(deadline=None, derandomize=True)
 @given(st.lists(st.floats(-1e3, 1e3), min_size=3, max_size=3))
 def test_integers_are_the_nearest_within_bounds(codes):
