@@ -555,6 +555,7 @@ def test_traced_size_is_refused(rows):
     ],
     ids=["empty", "scalar", "no rows", "unequal", "one scalar"],
 )
-def test_examples_without_a_common_axis_are_refused(examples):
+@pytest.mark.parametrize("size", [2, None])
+def test_examples_without_a_common_axis_are_refused(examples, size):
     with pytest.raises(ValueError, match="share a leading axis"):
-        minibatch(jax.random.key(0), examples, 2)
+        minibatch(jax.random.key(0), examples, size)

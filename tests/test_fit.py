@@ -609,6 +609,11 @@ def test_bad_values_in_data_are_found_before_the_first_step(tmp_path):
     calm(workdir=tmp_path)  # nothing stands in the way
 
 
+def test_a_start_from_keys_that_is_not_finite_is_found_before_the_first_step():
+    with pytest.raises(NonFiniteLoss, match="hyperparameter is not finite at step 0"):
+        calm(walk()._replace(step=untouchable), lambda key: jnp.full(2, jnp.nan))
+
+
 def test_bad_values_that_no_loss_lets_through_do_no_harm(calm_result):
     problem = PROBLEM._replace(
         valid_loss=lambda params, hyperparams, batch: params * jnp.nanmean(batch)

@@ -33,6 +33,19 @@ def test_losses_by_hand(key):
     np.testing.assert_allclose(valid_loss, error, rtol=1e-6)
 
 
+def test_whole_numbers_for_inputs_are_what_they_are_as_floats(key):
+    """Token numbers must stay whole, so images of bytes aren't scaled behind anyone's back."""
+    images = np.array([[0, 255], [7, 1], [128, 64]], np.uint8)
+    problem = shn.supervised(MLP(outputs=1), images[:1], losses.mean_squared_error, no_penalty)
+    params = problem.init(key)
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
+    whole, floats = (
+        problem.train_loss(params, jnp.zeros(()), (inputs, TARGETS), key)
+        for inputs in (images, images.astype(np.float32))
+    )
+    np.testing.assert_array_equal(whole, floats)
+
+
 def test_without_a_space_hyperparameters_reach_the_penalty_as_they_are(key):
     problem = shn.supervised(
         MLP(outputs=1),
