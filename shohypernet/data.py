@@ -143,15 +143,15 @@ def minibatch(key: jax.Array, examples: Any, size: int | tuple[int, ...] | None)
       ValueError: `size` isn't made of positive whole numbers, or the leaves have no leading axis
         in common.
     """
-    shape = size if isinstance(size, tuple) else (size,)
-    if size is not None and not all(map(_is_positive, shape)):
-        raise ValueError(f"size must be a positive whole number, a tuple of them or None: {size!r}")
     shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(examples)]
     rows = {leaf_shape[:1] for leaf_shape in shapes}
     if len(rows) != 1 or rows <= {(), (0,)}:
         raise ValueError(f"examples must share a leading axis of at least 1 row, got {shapes}")
     if size is None:
         return examples
+    shape = size if isinstance(size, tuple) else (size,)
+    if not all(map(_is_positive, shape)):
+        raise ValueError(f"size must be a positive whole number, a tuple of them or None: {size!r}")
     (count,) = rows.pop()
     indices = jax.random.randint(key, shape, 0, count)
     # The indices are in range by construction; "clip" only spares the default's fill with NaN.

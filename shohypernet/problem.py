@@ -47,8 +47,8 @@ def supervised(
 
     Args:
       model: a Flax Linen module with no state but its "params".
-      inputs: an example of the inputs, leading axis included, for its shape and dtype. Whole numbers
-        are passed on as they are, and dense layers take them for floats: scale images yourself.
+      inputs: an example of the inputs, leading axis included, for its shape and dtype. Whole
+        numbers stay as they are, and dense layers take them for floats: scale images yourself.
       loss: `loss(outputs, targets) -> scalar`, a mean over examples.
       penalty: `penalty(params, values) -> scalar`, with hyperparameters in natural units.
       space: specs from `hyperparameters`, a prefix of the hyperparameters' tree, that decode them
