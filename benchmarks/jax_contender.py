@@ -49,9 +49,7 @@ def contender(start: Start, steps_a_call: int) -> Contender:
         key_noise, *keys = jax.random.split(key, 3)
         noise = [
             jax.random.normal(k, (setting.samples, centre.size))
-            for k, centre in zip(
-                jax.random.split(key_noise, len(state[1])), state[1], strict=True
-            )
+            for k, centre in zip(jax.random.split(key_noise, len(state[1])), state[1], strict=True)
         ]
         batches = data
         if setting.batch is not None:

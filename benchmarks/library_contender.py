@@ -69,6 +69,13 @@ def method_of(setting: Setting) -> shn.HyperOptimizer:
     )
 
 
+def hyperparams_of(setting: Setting) -> Any:
+    """Where λ̂ starts."""
+    weights = jax.eval_shape(problem_of(setting).init, jax.random.key(0))
+    per = "weight" if setting.rank else "model"
+    return shn.penalties.decays(weights, setting.start, per)
+
+
 def start(setting: Setting, data: Data, seed: int) -> Start:
     """Where the library starts a seed, for the others to start there too."""
     phi = _first_state(setting, jax.random.key(seed)).hypernet_params["params"]
@@ -136,7 +143,7 @@ def draws(setting: Setting, steps: int, seed: int) -> Draws:
     """
     problem = problem_of(setting)
     weights = jax.tree.map(jnp.zeros_like, problem.init(jax.random.key(0)))
-    still = jax.tree.map(jnp.zeros_like, _hyperparams(setting))
+    still = jax.tree.map(jnp.zeros_like, hyperparams_of(setting))
     spy = shn.local_response(
         problem,
         shn.hypernets.Hypernet(
@@ -169,8 +176,12 @@ def draws(setting: Setting, steps: int, seed: int) -> Draws:
     for number in range(steps):
         batches = jax.tree.map(lambda leaf: leaf[None], images), images
         state, _ = step(jax.random.fold_in(key, number), state, *batches)
-        noise.append([np.reshape(leaf, (setting.samples, -1)) for leaf in
-                      jax.tree.leaves(state.hypernet_opt_state)])
+        noise.append(
+            [
+                np.reshape(leaf, (setting.samples, -1))
+                for leaf in jax.tree.leaves(state.hypernet_opt_state)
+            ]
+        )
     return Draws([np.stack(leaf) for leaf in zip(*noise, strict=True)], *rows)
 
 
@@ -198,14 +209,8 @@ def _hypernet(setting: Setting) -> shn.hypernets.Hypernet:
     return shn.hypernets.linear(weights)
 
 
-def _hyperparams(setting: Setting) -> Any:
-    weights = jax.eval_shape(problem_of(setting).init, jax.random.key(0))
-    per = "weight" if setting.rank else "model"
-    return shn.penalties.decays(weights, setting.start, per)
-
-
 def _first_state(setting: Setting, key: jax.Array) -> Any:
-    return method_of(setting).init(key, _hyperparams(setting))
+    return method_of(setting).init(key, hyperparams_of(setting))
 
 
 def _batches(setting: Setting, data: Data, keys: jax.Array) -> tuple[Any, Any]:

@@ -88,7 +88,9 @@ def _hypernet_loss(setting: Setting, phi, sampled, inputs, targets):
     if not setting.rank:
         penalties = anp.exp(sampled[0][:, 0]) * anp.sqrt(sum(squares))
         return loss + anp.sum(penalties) / setting.samples
-    decays = [np.exp(array).reshape(made.shape) for array, made in zip(sampled, params, strict=True)]
+    decays = [
+        np.exp(array).reshape(made.shape) for array, made in zip(sampled, params, strict=True)
+    ]
     penalties = [anp.sum(decay * array**2) for decay, array in zip(decays, params, strict=True)]
     return loss + np.float32(setting.decay_scale / 10 / setting.samples) * sum(penalties)
 

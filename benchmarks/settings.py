@@ -197,9 +197,7 @@ def load(setting: Setting) -> tuple[str, Data]:
         return "mnist", jax.device_get(shn.data.load("mnist", train=train, valid=valid))
     except DataError:
         few = jax.device_get(shn.data.load("mnist_5k", train=min(train, 2_000), valid=1_990))
-    repeated = Data(
-        _repeated(few.train, train), _repeated(few.valid, valid), few.test
-    )
+    repeated = Data(_repeated(few.train, train), _repeated(few.valid, valid), few.test)
     return "mnist_5k, its images repeated; for as many real ones set TFDS_DATA_DIR", repeated
 
 

@@ -25,7 +25,9 @@ def _contender(start: Start, transform) -> Contender:
     hypernet_loss, valid_loss = transform(_hypernet_loss), transform(_valid_loss)
 
     def first():
-        phi = [[torch.tensor(array, requires_grad=True) for array in part] for part in start.hypernet]
+        phi = [
+            [torch.tensor(array, requires_grad=True) for array in part] for part in start.hypernet
+        ]
         sizes = [int(np.prod(shape)) for shape in setting.shapes] if setting.rank else [1]
         centre = [torch.full((size,), setting.start, requires_grad=True) for size in sizes]
         flat = [array for part in phi for array in part]
