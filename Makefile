@@ -49,6 +49,8 @@ bench: .venv/.bench  ## Measure speed beside other libraries (installs PyTorch).
 	.venv/bin/python -m benchmarks.small_problem $(BENCH_FLAGS)
 	.venv/bin/python -m benchmarks.hypernets
 	.venv/bin/python -m benchmarks.hypergradients
+	.venv/bin/python -m benchmarks.implicit_peers
+	.venv/bin/python -m benchmarks.growth
 
 help:  ## Show this.
 	@echo 'usage: make TARGET [PYTHON=python3.11] [WORKDIR=runs/mine]'
