@@ -35,7 +35,7 @@ class Subject(NamedTuple):
     data: Data
 
     @property
-    def count(self) -> int:
+    def number(self) -> int:
         """Of hyperparameters."""
         return sum(leaf.size for leaf in jax.tree.leaves(self.hyperparams))
 
@@ -64,7 +64,8 @@ def sides(count: int) -> tuple[int, int]:
 def subject(inputs: int, outputs: int) -> Subject:
     """One dense layer with its bias."""
     widths = inputs, outputs
-    examples = Examples(*(jax.ShapeDtypeStruct((EXAMPLES, w), jnp.float32) for w in widths))
+    shapes: Any = [jax.ShapeDtypeStruct((EXAMPLES, width), jnp.float32) for width in widths]
+    examples = Examples(*shapes)
     problem = shn.supervised(
         MLP(outputs),
         jnp.zeros((1, inputs)),
@@ -78,7 +79,8 @@ def subject(inputs: int, outputs: int) -> Subject:
 
 def random_data(taken: Subject) -> Data:
     """Standard normal inputs and targets."""
-    return optax.tree.random_like(jax.random.key(2), taken.data)
+    made: Any = optax.tree.random_like(jax.random.key(2), taken.data)
+    return made
 
 
 def contenders(problem: Problem) -> dict[str, Contender]:

@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import numpy as np
 import torch
-import torchopt
 from torchopt.diff import implicit
+from torchopt.linear_solve import solve_cg
 
 from benchmarks.implicit_peers import Contender, Subject
 
@@ -30,7 +30,7 @@ def contender(taken: Subject, iterations: int) -> Contender:
         return _error(params, *train) + torch.sum(penalty)
 
     slope = torch.func.grad(train_loss)
-    solve = torchopt.linear_solve.solve_cg(maxiter=iterations, rtol=0.0, atol=0.0)
+    solve = solve_cg(maxiter=iterations, rtol=0.0, atol=0.0)
 
     @implicit.custom_root(slope, argnums=1, solve=solve)
     def trained(params: Any, hyperparams: Any) -> Any:

@@ -20,7 +20,7 @@ def test_a_layer_has_as_many_weights_and_decays_as_asked(count):
     inputs, outputs = growth_contenders.sides(count)
     assert inputs >= 1
     taken = growth_contenders.subject(inputs, outputs)
-    assert taken.count == count
+    assert taken.number == count
     weights = jax.eval_shape(taken.problem.init, jax.random.key(0))
     assert sum(leaf.size for leaf in jax.tree.leaves(weights)) == count
 
