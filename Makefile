@@ -46,7 +46,7 @@ figures comparisons: .venv/.figures
 	exit $$status
 
 bench: .venv/.bench  ## Measure speed beside other libraries (installs PyTorch).
-	.venv/bin/python -m benchmarks.small_problem $(BENCH_FLAGS)
+	.venv/bin/python -m benchmarks.hyper_training $(BENCH_FLAGS)
 	.venv/bin/python -m benchmarks.hypernets
 	.venv/bin/python -m benchmarks.hypergradients
 	.venv/bin/python -m benchmarks.implicit_peers

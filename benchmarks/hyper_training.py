@@ -64,8 +64,14 @@ def main() -> None:
         prog="python -m benchmarks.hyper_training",
         description="Algorithm 3 on the paper's problems: speed, scaling and roofline.",
     )
-    parser.add_argument("--problems", nargs="+", choices=settings.SETTINGS, metavar="NAME",
-                        default=list(settings.SETTINGS), help="small large large_100 deeper (all)")  # fmt: skip
+    parser.add_argument(
+        "--problems",
+        nargs="+",
+        choices=settings.SETTINGS,
+        metavar="NAME",
+        default=list(settings.SETTINGS),
+        help="small large large_100 deeper (all)",
+    )
     parser.add_argument("--output", type=pathlib.Path, help="a file for all of it as JSON")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each contender (5)")
     parser.add_argument(

@@ -90,7 +90,7 @@ def contender(start: Start, steps_a_call: int) -> Contender:
     return Contender(advance, steps_a_call, replay)
 
 
-def _taken(split: Any, rows: jax.Array) -> Any:
+def _taken(split: Any, rows: Any) -> Any:
     return [array[rows] for array in split]
 
 

@@ -159,8 +159,8 @@ def draws(setting: Setting, steps: int, seed: int) -> Draws:
         hyper_optimizer=optax.set_to_zero(),
         sampler=shn.hyperparameters.local_gaussian(1.0),
         samples=setting.samples,
-        response_loss=lambda problem, hypernet, phi, sampled, batch, key: optax.tree.vdot(
-            phi, sampled
+        response_loss=lambda problem, hypernet, phi, sampled, batch, key: jnp.asarray(
+            optax.tree.vdot(phi, sampled)
         ),
     )
     random = np.random.default_rng(seed)

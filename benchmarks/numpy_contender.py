@@ -18,7 +18,7 @@ STEPS_A_CALL = 2
 class _Adam(NamedTuple):
     first: list[np.ndarray]
     second: list[np.ndarray]
-    count: int
+    steps: int
 
 
 def contender(start: Start) -> Contender:
@@ -131,16 +131,16 @@ def _blank(arrays) -> _Adam:
 
 def _adam(arrays, gradient, adam: _Adam, rate: float):
     keep_first, keep_second = map(np.float32, settings.ADAM_DECAYS)
-    count = adam.count + 1
-    rate, first_scale, second_scale = (
-        np.float32(x) for x in (rate, 1 - keep_first**count, 1 - keep_second**count)
+    steps = adam.steps + 1
+    step_size, first_scale, second_scale = (
+        np.float32(x) for x in (rate, 1 - keep_first**steps, 1 - keep_second**steps)
     )
     moved, firsts, seconds = [], [], []
     for array, slope, first, second in zip(arrays, gradient, *adam[:2], strict=True):
         first = keep_first * first + (1 - keep_first) * slope
         second = keep_second * second + (1 - keep_second) * slope**2
         size = np.sqrt(second / second_scale) + np.float32(settings.ADAM_EPSILON)
-        moved.append(array - rate * (first / first_scale) / size)
+        moved.append(array - step_size * (first / first_scale) / size)
         firsts.append(first)
         seconds.append(second)
-    return moved, _Adam(firsts, seconds, count)
+    return moved, _Adam(firsts, seconds, steps)

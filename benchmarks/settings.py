@@ -8,10 +8,11 @@ Algorithm 3 of the paper, one step:
 
 The hypernet is linear, w_φ(λ) = λ U + b, or factorised, w_φ(λ) = (λ V + c) U + b, with one U and b
 for each array of w. L is f·MSE, whose constant the comparison does not need; the penalty is
-exp(λ) ‖w‖₂ for one λ, and (d/10) Σ_i exp(λ_i) w_i² for one a weight. (There λ is told from log d, for
-a factorised hypernet of 89,610 inputs that start at −7 blows up.)
+exp(λ) ‖w‖₂ for one λ, and (d/10) Σ_i exp(λ_i) w_i² for one a weight. (There λ is told from log d,
+for a factorised hypernet of 89,610 inputs that start at −7 blows up.)
 """
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
@@ -67,7 +68,7 @@ class Setting(NamedTuple):
     def shapes(self) -> list[tuple[int, ...]]:
         """Of the network's arrays: bias and kernel of each layer, as JAX sorts them."""
         widths = [PIXELS, *self.hidden, CLASSES]
-        layers = zip(widths[:-1], widths[1:], strict=True)
+        layers = itertools.pairwise(widths)
         return [shape for inputs, outputs in layers for shape in ((outputs,), (inputs, outputs))]
 
     @property

@@ -99,8 +99,9 @@ def _hypernet_loss(setting: Setting, phi, sampled, inputs, targets):
     params = _weights(setting, phi, sampled)
     loss = setting.loss_factor * _mean_squared_error(params, inputs, targets)
     if not setting.rank:
-        squares = sum((array**2).flatten(1).sum(1) for array in params)
-        return loss + (torch.exp(sampled[0][:, 0]) * torch.sqrt(squares)).mean()
+        squares = [(array**2).flatten(1).sum(1) for array in params]
+        norms = torch.sqrt(torch.stack(squares).sum(0))
+        return loss + (torch.exp(sampled[0][:, 0]) * norms).mean()
     penalties = [
         (torch.exp(array).reshape(made.shape) * made**2).sum()
         for array, made in zip(sampled, params, strict=True)

@@ -32,6 +32,7 @@ def test_kronecker_looks_in_every_step_or_in_none():
     hyperparams = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), taken.hyperparams)
     start, data = contender.init(key, hyperparams), growth_contenders.random_data(taken)
     step = jax.jit(contender.step)
+    assert contender.looking is not None
     for state, looks in ((start, 0), (contender.looking(start), 2)):
         for _ in range(2):
             state = step(key, state, data)

@@ -3,35 +3,49 @@
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import machine, roofline, setting, small_problem_jax, small_problem_library
+from benchmarks import jax_contender, library_contender, machine, roofline, settings
 from benchmarks.machine import Peaks
 from shohypernet.data import Data, Examples
 
 STEPS = 5
+SETTINGS = {
+    "small": settings.SETTINGS["small"]._replace(train_images=10, valid_images=30),
+    "large": settings.SETTINGS["large"]._replace(train_images=20, valid_images=30, batch=10),
+    "deeper": settings.SETTINGS["deeper"]._replace(
+        train_images=20, valid_images=30, batch=10, hidden=(6, 5)
+    ),
+}
+
+
+@pytest.fixture(scope="module", params=SETTINGS.values(), ids=list(SETTINGS))
+def setting(request):
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def subject():
-    def examples(key, count):
-        key_inputs, key_classes = jax.random.split(key)
-        inputs = jax.random.uniform(key_inputs, (count, 12))
-        classes = jax.random.randint(key_classes, (count,), 0, 10)
-        return Examples(inputs, jax.nn.one_hot(classes, 10))
+def data():
+    random = np.random.default_rng(0)
 
-    keys = jax.random.split(jax.random.key(0), 3)
-    return small_problem_library.subject(Data(*map(examples, keys, (10, 30, 20))))
+    def examples(count):
+        targets = np.eye(10, dtype=np.float32)[random.integers(10, size=count)]
+        inputs = random.random((count, settings.PIXELS), np.float32)
+        return Examples(jnp.asarray(inputs), jnp.asarray(targets))
 
-
-@pytest.fixture(scope="module")
-def library_run(subject):
-    return (
-        small_problem_library.start_arrays(subject, seed=3),
-        small_problem_library.drawn_noise(subject, STEPS, seed=3),
-        small_problem_library.replay(subject, STEPS, seed=3),
+    return lambda setting: Data(
+        examples(setting.train_images), examples(setting.valid_images), examples(20)
     )
+
+
+@pytest.fixture(scope="module")
+def library_run(setting, data):
+    made = data(setting)
+    draws = library_contender.draws(setting, STEPS, seed=3)
+    start = library_contender.start(setting, made, seed=3)
+    return start, draws, library_contender.replay(setting, made, draws, seed=3)
 
 
 @pytest.fixture
@@ -42,68 +56,104 @@ def timing():
     return timing
 
 
-def numpy_contender(arrays):
+def numpy_contender(start):
     pytest.importorskip("autograd", reason="comes with the bench extra")
-    from benchmarks import small_problem_numpy
+    from benchmarks import numpy_contender
 
-    return small_problem_numpy.contender(arrays)
+    return numpy_contender.contender(start)
 
 
-def torch_contender(arrays):
+def torch_contender(start):
     pytest.importorskip("torch", reason="comes with the bench extra")
-    from benchmarks import small_problem_torch
+    from benchmarks import torch_contender
 
-    return small_problem_torch.contender(arrays)
+    return torch_contender.eager(start)
 
 
-@pytest.mark.parametrize(
-    "build",
-    [
-        numpy_contender,
-        torch_contender,
-        small_problem_jax.in_a_loop,
-        small_problem_jax.in_a_scan,
-        small_problem_jax.in_a_scan_under_vmap,
-    ],
-)
+def plain_jax(start):
+    return jax_contender.contender(start, steps_a_call=2)
+
+
+@pytest.mark.parametrize("build", [numpy_contender, torch_contender, plain_jax])
 def test_a_contender_has_the_losses_of_the_library(build, library_run):
-    arrays, noise, expected = library_run
+    start, draws, expected = library_run
     with jax.numpy_rank_promotion("allow"):
-        losses = build(arrays).replay(noise)
+        losses = build(start).replay(draws)
+    assert np.all(np.diff(expected) != 0)
     np.testing.assert_allclose(losses, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_drawn_noise_is_standard_normal_and_changes_with_step_and_seed(subject):
-    noise = small_problem_library.drawn_noise(subject, 200, seed=0)
-    assert noise.shape == (200, setting.SAMPLES)
+@pytest.mark.parametrize("build", [numpy_contender, torch_contender, plain_jax])
+def test_a_contender_advances_with_draws_of_its_own(build, library_run):
+    contender = build(library_run[0])
+    with jax.numpy_rank_promotion("allow"):
+        contender.advance(contender.steps_a_call)
+
+
+def test_drawn_noise_is_standard_normal_and_changes_with_step_and_seed():
+    setting = SETTINGS["small"]
+    (noise,) = library_contender.draws(setting, 200, seed=0).noise
+    assert noise.shape == (200, setting.samples, 1)
     assert len(np.unique(noise)) == noise.size
     # Five standard errors of 2,000 draws.
     assert abs(noise.mean()) < 0.11
     assert abs(noise.std() - 1) < 0.08
-    assert not np.allclose(noise[:STEPS], small_problem_library.drawn_noise(subject, STEPS, seed=1))
+    assert not np.allclose(noise[:STEPS], library_contender.draws(setting, STEPS, seed=1).noise[0])
 
 
-def test_chunk_advances_as_many_steps_as_asked(subject):
-    chunk = small_problem_library.chunk(subject, seeds=2, steps=3)
+def test_chunk_advances_as_many_steps_as_asked(setting, data):
+    chunk = library_contender.chunk(setting, data(setting), seeds=2, steps=3)
     chunk.advance(3)
     with pytest.raises(ValueError, match="compiled for 3 steps"):
         chunk.advance(4)
     assert chunk.bytes_held > 0
 
 
-def test_bound_by_hand():
-    peaks = Peaks(product=1e9, read=1e9, read_again=2e9, copy=1e9)
-    one = roofline.bound(peaks, pixels=784, classes=10, seeds=1)
-    images, outputs = 10_010, 10_000 * 10 + 10 * 10 * 10
-    assert one.bytes == 4 * images * (2 * 784 + 10)
-    assert one.flops == 2 * 2 * 784 * outputs
-    assert one.limit == "flops"
-    assert one.steps_per_second == pytest.approx(1e9 / one.flops)
-    four = roofline.bound(peaks, pixels=784, classes=10, seeds=4)
-    assert four.bytes == one.bytes
-    assert four.flops == 4 * one.flops
-    crossing = roofline.seeds_where_flops_take_over(peaks, pixels=784, classes=10)
-    assert crossing == pytest.approx(one.bytes / 2e9 / (one.flops / 1e9))
+def test_sizes_of_the_paper_s_problems():
+    sizes = {
+        name: (one.weights, one.hyperparams, one.hypernet_params)
+        for name, one in settings.SETTINGS.items()
+    }
+    large = 7_850, 7_850, 7_850 * 10 + 10 + 7_850 * 11
+    assert sizes == {
+        "small": (7_850, 1, 2 * 7_850),
+        "large": large,
+        "large_100": large,
+        "deeper": (89_610, 89_610, 89_610 * 10 + 10 + 89_610 * 11),
+    }
+
+
+def test_work_by_hand_where_seeds_share_all_images():
+    one = roofline.work(settings.SETTINGS["small"], seeds=1)
+    assert one.image_bytes == 4 * 10_010 * (2 * 784 + 10)
+    # φ read for the weights, updated by SGD (read and written), and read twice for λ̂.
+    assert one.state_bytes == 4 * 5 * 15_700
+    network = 2 * 784 * 10 * (10_000 + 10 * 10)
+    hypernet = 7_850 * (2 * 10 + 2)
+    assert one.flops == 2 * (network + hypernet)
+    four = roofline.work(settings.SETTINGS["small"], seeds=4)
+    assert four == (one.image_bytes, 4 * one.state_bytes, 4 * one.flops)
+
+
+def test_work_by_hand_of_a_network_that_draws_minibatches():
+    one = roofline.work(settings.SETTINGS["deeper"], seeds=1)
+    assert one.image_bytes == 4 * (100 + 100) * (2 * 784 + 10)
+    phi = 89_610 * 21 + 10
+    assert one.state_bytes == 4 * 9 * phi
+    network = (3 * (78_400 + 10_000 + 1_000) - 78_400) * (2 * 100 + 100)
+    out = 10 * 89_610 * (3 * 2 + 2)  # U: forward, for itself and for its inputs; twice for λ̂
+    into = 10 * 89_610 * (2 * 2 + 2)  # V: forward and for itself; forward and backward for λ̂
+    assert one.flops == 2 * (network + out + into)
+    assert roofline.work(settings.SETTINGS["deeper"], seeds=4) == tuple(4 * x for x in one)
+
+
+def test_the_slower_of_memory_and_flops_is_the_bound():
+    work = roofline.Work(image_bytes=8.0, state_bytes=6.0, flops=10.0)
+    moving = roofline.bound(work, product=10.0, image_bandwidth=4.0, state_bandwidth=2.0)
+    assert (moving.seconds_moving, moving.seconds_computing) == (5.0, 1.0)
+    assert (moving.limit, moving.steps_per_second) == ("memory", 0.2)
+    computing = roofline.bound(work, product=1.0, image_bandwidth=4.0, state_bandwidth=2.0)
+    assert (computing.limit, computing.steps_per_second) == ("flops", 0.1)
 
 
 def test_peaks_are_the_best_of_each_kind():
