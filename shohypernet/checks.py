@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.sharding import Mesh
 
-from shohypernet import arguments, dependence, diagnostics
+from shohypernet import arguments, dependence, diagnostics, sharding
 from shohypernet.data import Data, minibatch
 from shohypernet.hyperoptimizer import HyperOptimizer
 from shohypernet.problem import Problem
@@ -78,6 +79,54 @@ def splits(data: Any, function: str = "fit") -> Data:
                 f"more, but have shapes {shapes}."
             )
     return Data(*(jax.tree.map(jnp.asarray, split) for split in data))
+
+
+def named_mesh(mesh: Any) -> Mesh | None:
+    """A mesh whose axes mean something to `fit`, its types such that XLA derives what they leave.
+
+    Raises:
+      ValueError: for what is no mesh, for an axis of another name, and for one that spans some
+        processes of `jax.distributed` and not all.
+    """
+    if mesh is None:
+        return None
+    if not isinstance(mesh, Mesh):
+        raise ValueError(
+            f"fit() needs a jax.sharding.Mesh, such as jax.make_mesh((8,), ('seeds',)), got {mesh}."
+        )
+    strange = [name for name in mesh.axis_names if name not in sharding.AXES]
+    if strange:
+        raise ValueError(
+            f"fit() can't spread a run over mesh axes {strange}; name them among {sharding.AXES}."
+        )
+    at_work = {device.process_index for device in mesh.devices.flat}
+    if at_work != {jax.process_index()} and len(at_work) < jax.process_count():
+        raise ValueError(
+            f"fit() needs a mesh over devices of this process, {jax.process_index()}, or of all "
+            f"{jax.process_count()}, got one over those of {sorted(at_work)}; make it from "
+            "jax.local_devices() or jax.devices()."
+        )
+    types = (jax.sharding.AxisType.Auto,) * len(mesh.axis_names)
+    return Mesh(mesh.devices, mesh.axis_names, axis_types=types)
+
+
+def require_divisible(mesh: Mesh | None, plan: Plan, data: Data) -> None:
+    """Refuses seeds and batches that the mesh's devices can't share evenly."""
+    train, valid, _ = (len(jax.tree.leaves(split)[0]) for split in data)
+    shared = {
+        "seeds": {"the number of seeds": len(plan.seeds)},
+        "examples": {
+            "train_batch_size (all of data.train when None)": plan.train_batch_size or train,
+            "valid_batch_size (all of data.valid when None)": plan.valid_batch_size or valid,
+        },
+    }
+    for axis, devices in (mesh.shape if mesh else {}).items():
+        for name, size in shared.get(axis, {}).items():
+            if size % devices:
+                raise ValueError(
+                    f"{name} must be a multiple of the {devices} devices of mesh axis {axis!r}, "
+                    f"got {size}; {size - size % devices + devices} would do, or fewer devices."
+                )
 
 
 def movable(hyperparams: Any) -> Any:

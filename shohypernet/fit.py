@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from shohypernet import checks
+from shohypernet import checks, processes, sharding
 from shohypernet import history as histories
 from shohypernet.checks import Plan
 from shohypernet.data import Data, minibatch
@@ -87,6 +87,7 @@ def fit(
     checkpoint_every: int = 10,
     config: Mapping[str, Any] | None = None,
     progress: bool | None = None,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> Result:
     """Tunes hyperparameters with a method, for every seed in one vmapped run.
 
@@ -110,13 +111,22 @@ def fit(
       config: more of what makes this run itself, such as the optimisers' step sizes, as JSON can
         hold it; only a run with an equal one is resumed.
       progress: whether to show a progress bar; by default when standard error is a terminal.
+      mesh: devices to spread the run over, by the names of its axes: `"seeds"`, `"samples"` (the
+        sampled λ), `"examples"` or `"weights"` (arrays of the state of 1 MiB or more for a seed,
+        such as φ); see `sharding`. Every device holds all data, so that it finds the examples of
+        its share of a minibatch without asking another. Results are those of one device up to
+        rounding, and a run may be resumed on other devices. If the mesh spans the processes of
+        `jax.distributed`, each must make the same call; the first keeps `workdir`, and a signal
+        to any stops all.
 
     Returns:
-      The final hyperparameters, weights and state, and the history.
+      The final hyperparameters, weights and state, and the history. Where a mesh spans several
+      processes each of them has the whole of all but the state, which remains spread.
 
     Raises:
-      ValueError: for a bad size, start or loss, for a hyperparameter that nothing reads, or for a
-        workdir that holds another run, or one of other versions of this library, JAX or optax.
+      ValueError: for a bad size, start, loss or mesh, for a hyperparameter that nothing reads, or
+        for a workdir that holds another run, or one of other versions of this library, JAX or
+        optax.
       FileExistsError: if workdir holds a run and resume is false.
       FileNotFoundError: if resume is true and workdir holds no run.
       BlockingIOError: if another run is at work in workdir.
@@ -126,8 +136,10 @@ def fit(
     """
     if resume and workdir is None:
         raise ValueError("fit() can resume only a run that has a workdir.")
+    mesh = checks.named_mesh(mesh)
+    crew = processes.crew(mesh)
     if eval_every is None and resume and workdir is not None:
-        eval_every = read_identity(workdir).get("eval_every")
+        eval_every = crew.by_first(read_identity, workdir).get("eval_every")
     plan = checks.plan(
         seeds=seeds,
         steps=steps,
@@ -138,28 +150,33 @@ def fit(
         checkpoint_every=checkpoint_every,
     )
     data = checks.splits(data)
+    checks.require_divisible(mesh, plan, data)
     if not callable(hyperparams):
         hyperparams = checks.movable(hyperparams)
 
-    programs = _programs(problem, method, hyperparams, plan)
-    checks.require_consistent(problem, method, programs.like, data, plan)
-    if workdir is None:
-        return _run(programs, plan, data, None, progress)
-    identity = {
-        **plan._asdict(),
-        "data": checks.describe(data, contents=True),
-        "hyperparams": (
-            "a function" if callable(hyperparams) else checks.describe(hyperparams, contents=True)
-        ),
-        "state": checks.describe(programs.like),
-        "config": dict(config or {}),
-    }
-    del identity["steps"], identity["checkpoint_every"]  # which a resumed run may change
-    with contextlib.closing(RunDirectory(workdir, identity, resume=resume)) as directory:
-        done = directory.latest_step or 0
-        if done > steps:
-            raise ValueError(f"{directory.path} has done {done} steps, more than {steps=}.")
-        return _run(programs, plan, data, directory, progress)
+    with sharding.over(mesh):
+        data = sharding.everywhere(data)
+        programs = _programs(problem, method, hyperparams, plan)
+        checks.require_consistent(problem, method, programs.like, data, plan)
+        if workdir is None:
+            return _run(programs, plan, data, None, crew, progress)
+        identity = {
+            **plan._asdict(),
+            "data": checks.describe(data, contents=True),
+            "hyperparams": (
+                "a function"
+                if callable(hyperparams)
+                else checks.describe(hyperparams, contents=True)
+            ),
+            "state": checks.describe(programs.like),
+            "config": dict(config or {}),
+        }
+        del identity["steps"], identity["checkpoint_every"]  # which a resumed run may change
+        with contextlib.closing(crew.run_directory(workdir, identity, resume=resume)) as directory:
+            done = directory.latest_step or 0
+            if done > steps:
+                raise ValueError(f"{directory.path} has done {done} steps, more than {steps=}.")
+            return _run(programs, plan, data, directory, crew, progress)
 
 
 def _run(
@@ -167,21 +184,23 @@ def _run(
     plan: Plan,
     data: Data,
     directory: RunDirectory | None,
+    crew: processes.Crew,
     progress: bool | None,
 ) -> Result:
     """The run itself, from its start or from the directory's newest checkpoint."""
-    steps, eval_every, keys = plan.steps, plan.eval_every, _keys(plan.seeds)
+    steps, eval_every, keys = plan.steps, plan.eval_every, sharding.place(_keys(plan.seeds))
     done = (directory.latest_step or 0) if directory else 0
     started = time.perf_counter()
     if directory and done:
         losses = jax.eval_shape(programs.evaluate, programs.like, data)
         blank = histories.blank(losses, programs.like.hyperparams, done // eval_every + 1)
         state, history = directory.restore((programs.like, blank))
-        state, records = jax.tree.map(jnp.asarray, state), histories.unstack(history)
+        state = sharding.place(jax.tree.map(jnp.asarray, state))
+        records = histories.unstack(history)
     else:
         state = programs.start(keys)
-        losses = jax.device_get(programs.evaluate(state, data))
-        records = [histories.first(losses, state.hyperparams)]
+        losses = jax.device_get(sharding.whole(programs.evaluate(state, data)))
+        records = [histories.first(losses, sharding.whole(state.hyperparams))]
         _require_finite(histories.finite(records[0])[:, None], 0, plan.seeds, data, directory)
     chunk = programs.chunk
     if done < steps:
@@ -191,17 +210,18 @@ def _run(
     if directory:
         directory.begin(map(histories.summary, records))
     quiet = None if progress is None else not progress
-    bar = tqdm(total=steps, initial=done, unit=" steps", disable=quiet)
+    bar = tqdm(total=steps, initial=done, unit=" steps", disable=quiet if crew.leads else True)
     stopping = None
     with bar, Interruption(listening=directory is not None) as interruption:
         while done < steps and not stopping:
             began = time.perf_counter()
             state, infos, losses = chunk(state, keys, data, jnp.int32(done))
-            infos, losses = jax.device_get((infos, losses))
+            infos, losses = jax.device_get(sharding.whole((infos, losses)))
             seconds = time.perf_counter() - began
             done += eval_every
+            hyperparams = sharding.whole(state.hyperparams)
             records.append(
-                histories.after(records[-1], eval_every, seconds, infos, losses, state.hyperparams)
+                histories.after(records[-1], eval_every, seconds, infos, losses, hyperparams)
             )
             finite = np.isfinite(infos.train_loss) & np.isfinite(infos.valid_loss)
             finite[:, -1] &= histories.finite(records[-1])
@@ -212,18 +232,19 @@ def _run(
             if directory:
                 directory.log(histories.summary(records[-1]))
                 # Read once: a signal that comes later is for the next chunk, or the end.
-                stopping = interruption.signal_number
+                stopping = crew.agreed(interruption.signal_number)
                 if stopping or done == steps or done // eval_every % plan.checkpoint_every == 0:
                     directory.save(done, (state, histories.stack(records)))
-    if directory and interruption.signal_number:
+    stopped_by = crew.agreed(interruption.signal_number) if directory else None
+    if directory and stopped_by:
         raise Interrupted(
             f"stopped at step {done} of {steps} and saved in {directory.path}; "
             "run the same again with resume=True (--resume) to go on.",
-            interruption.signal_number,
+            stopped_by,
         )
     return Result(
-        hyperparams=state.hyperparams,
-        params=programs.weights(state),
+        hyperparams=sharding.whole(state.hyperparams),
+        params=sharding.whole(programs.weights(state)),
         state=state,
         history=histories.stack(records),
         compile_seconds=compile_seconds,
@@ -240,7 +261,8 @@ def _programs(problem: Problem, method: HyperOptimizer, hyperparams: Any, plan: 
 
     def evaluate(state: Any, data: Data) -> Losses:
         params = method.weights(state)
-        return Losses(*(problem.valid_loss(params, state.hyperparams, split) for split in data))
+        splits = (sharding.spread_if_even(split, "examples") for split in data)
+        return Losses(*(problem.valid_loss(params, state.hyperparams, split) for split in splits))
 
     def chunk(state: Any, key: jax.Array, data: Data, first_step: jax.Array) -> Any:
         key_steps = jax.random.split(key)[1]
@@ -256,6 +278,8 @@ def _programs(problem: Problem, method: HyperOptimizer, hyperparams: Any, plan: 
                 size = plan.inner_steps, plan.train_batch_size
                 train_batches = minibatch(key_train, data.train, size)
             valid_batch = minibatch(key_valid, data.valid, plan.valid_batch_size)
+            train_batches = sharding.spread(train_batches, "examples", axis=1)
+            valid_batch = sharding.spread(valid_batch, "examples")
             return method.step(key_step, state, train_batches, valid_batch)
 
         # All keys in one go, for each round of hashing by itself costs as much as a small product.
@@ -265,13 +289,19 @@ def _programs(problem: Problem, method: HyperOptimizer, hyperparams: Any, plan: 
         return state, infos, evaluate(state, data)
 
     started = jax.eval_shape(jax.vmap(start), _keys(plan.seeds))
+    # Without the weak types that it may start with, for a restored state has none.
+    like = sharding.laid_out(started)
+    at, by_seed = jax.tree.map(lambda leaf: leaf.sharding, like), sharding.by_seed()
     return _Programs(
-        # Without the weak types that it may start with, for a restored state has none.
-        like=jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), started),
-        start=jax.jit(jax.vmap(start)),
-        evaluate=jax.jit(jax.vmap(evaluate, in_axes=(0, None))),
-        chunk=jax.jit(jax.vmap(chunk, in_axes=(0, 0, None, None)), donate_argnums=0),
-        weights=jax.jit(jax.vmap(method.weights)),
+        like=like,
+        start=jax.jit(sharding.each_seed(start, (0,)), out_shardings=at),
+        evaluate=jax.jit(sharding.each_seed(evaluate, (0, None)), out_shardings=by_seed),
+        chunk=jax.jit(
+            sharding.each_seed(chunk, (0, 0, None, None)),
+            donate_argnums=0,
+            out_shardings=(at, by_seed, by_seed),
+        ),
+        weights=jax.jit(sharding.each_seed(method.weights, (0,)), out_shardings=by_seed),
     )
 
 

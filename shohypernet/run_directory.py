@@ -176,7 +176,11 @@ def _checkpointer() -> Any:
     # Orbax is slow to import, and most uses of the library never save.
     import orbax.checkpoint as ocp
 
-    return ocp.Checkpointer(ocp.StandardCheckpointHandler())
+    # Else it waits for the other processes of jax.distributed, which have nothing to write.
+    here = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(primary_host=here, active_processes={here})
+    handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
+    return ocp.Checkpointer(handler, multiprocessing_options=alone)
 
 
 def _empty(leaf: Any) -> Any:

@@ -10,7 +10,9 @@ README = pathlib.Path(__file__).parent.parent / "README.md"
 
 def test_own_model_examples(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # where the shared study lands
-    own, search, shared = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+    own, devices, search, shared = re.findall(
+        r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL
+    )
     names = {}
     exec(compile(own, "README.md", "exec"), names)
     history = names["result"].history
@@ -19,6 +21,8 @@ def test_own_model_examples(capsys, tmp_path, monkeypatch):
     first, last = (history.hyperparams["layers_0"]["kernel"][i, 0] for i in (0, -1))
     assert np.mean(first != last) > 0.5  # not of pixels that are never lit
     assert "layers_2" in capsys.readouterr().out
+    exec(compile(devices, "README.md", "exec"), names)
+    assert len(names["result"].history.step) == 11
     for code in (search, shared):
         exec(compile(code, "README.md", "exec"), names)
         assert names["found"].valid_loss[0] < 0.8

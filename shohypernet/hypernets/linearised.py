@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from shohypernet import arguments
+from shohypernet import arguments, sharding
 from shohypernet.hypernets.hypernet import Hypernet
 from shohypernet.hypernets.jacobian import Jacobian, Point
 from shohypernet.problem import Problem
@@ -81,7 +81,8 @@ def linearised(
                 )
                 return pull(bent)[0]
 
-            gradients = jax.vmap(gradient)(jax.random.split(key, samples))
+            keys = sharding.spread(jax.random.split(key, samples), "samples")
+            gradients = jax.vmap(gradient)(keys)
             mean = jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), gradients)
             change, opt_state = optimizer.update(mean, state.opt_state, state.hypernet_params)
             return State(optax.apply_updates(state.hypernet_params, change), opt_state), None

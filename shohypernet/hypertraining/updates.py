@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from shohypernet import arguments
+from shohypernet import arguments, sharding
 from shohypernet.hypernets import Hypernet
 from shohypernet.hyperoptimizer import Info
 from shohypernet.hyperparameters import Sampler
@@ -157,6 +157,7 @@ def build(
             sampled = jax.vmap(sampler, in_axes=(0, None))(
                 jax.random.split(key_sample, samples), state.hyperparams
             )
+            sampled = sharding.spread(sampled, "samples")
             loss, gradient = jax.value_and_grad(
                 lambda phi: response_loss(problem, hypernet, phi, sampled, batch, key_loss)
             )(hypernet_params)
