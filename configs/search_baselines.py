@@ -5,7 +5,7 @@ from early on, for it is one training as long as the budget; and with 7,850 to b
 
     python -m experiments.search_baselines --config=configs/search_baselines.py:mnist --workdir=DIR
 
-takes some tens of minutes on 2 cores; `:quick`, on 200 images of `mnist_5k`, one or two. Finished
+takes about 40 minutes on 2 cores; `:quick`, on 200 images of `mnist_5k`, one or two. Finished
 methods are kept in the folder, so that `--resume` goes on with the next.
 """
 
