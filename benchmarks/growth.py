@@ -149,7 +149,7 @@ def measure(
     for name, method in methods.items():
         state = jax.eval_shape(method.init, key, taken.hyperparams)
         compiled = _compiled(method, steps, state, data)
-        held = _bytes(compiled)
+        held = machine.bytes_held(compiled)
         available = psutil.virtual_memory().available
         if held > available:
             print(
@@ -177,16 +177,6 @@ def _compiled(method: Contender, steps: int, state: Any, data: Any) -> Any:
         return jax.lax.scan(lambda s, key: (method.step(key, s, data), None), state, keys)[0]
 
     return jax.jit(chunk, donate_argnums=0).lower(state, jax.random.key(0), data).compile()
-
-
-def _bytes(compiled: Any) -> int:
-    memory = compiled.memory_analysis()
-    return (
-        memory.argument_size_in_bytes
-        + memory.output_size_in_bytes
-        + memory.temp_size_in_bytes
-        - memory.alias_size_in_bytes
-    )
 
 
 def _looking(name: str) -> str:

@@ -35,16 +35,17 @@ import numpy as np
 
 import shohypernet as shn
 from benchmarks import (
+    images,
     jax_contender,
-    library_contender,
     machine,
     numpy_contender,
+    own_contender,
     roofline,
     settings,
     timing,
 )
-from benchmarks.library_contender import Chunk
 from benchmarks.machine import Gauge, Peaks
+from benchmarks.own_contender import Chunk
 from benchmarks.settings import Contender, Setting, Start
 from benchmarks.timing import Rate, Turn
 from shohypernet.data import Data
@@ -98,12 +99,13 @@ def main() -> None:
 def run(setting: Setting, rounds: int, seed_counts: list[int]) -> dict[str, Any]:
     """Prints all about one problem, and returns it as JSON can hold it."""
     began = time.perf_counter()
-    source, data = settings.load(setting)
+    source, data = images.load(setting.train_images, setting.valid_images)
+    data = jax.device_get(data)
     print(f"\n{setting.name}\n  images of {source}", flush=True)
-    contenders = _contenders(library_contender.start(setting, data, seed=0))
+    contenders = _contenders(own_contender.start(setting, data, seed=0))
     agreement = _agreement(setting, data, contenders)
     chunks = {
-        seeds: library_contender.chunk(
+        seeds: own_contender.chunk(
             setting, data, seeds, max(STEPS_A_CALL // seeds, FEWEST_STEPS_A_CALL)
         )
         for seeds in seed_counts
@@ -171,8 +173,8 @@ def _contenders(start: Start) -> dict[str, Contender]:
 
 
 def _agreement(setting: Setting, data: Data, contenders: Mapping[str, Contender]) -> dict[str, Any]:
-    draws = library_contender.draws(setting, STEPS_COMPARED, seed=0)
-    expected = library_contender.replay(setting, data, draws, seed=0)
+    draws = own_contender.draws(setting, STEPS_COMPARED, seed=0)
+    expected = own_contender.replay(setting, data, draws, seed=0)
     furthest = {
         name: float(np.max(np.abs(one.replay(draws) - expected)))
         for name, one in contenders.items()
@@ -226,10 +228,10 @@ def _fit(setting: Setting, data: Data, chunk: Chunk) -> dict[str, float]:
     eval_every = FIT_CALLS * chunk.steps
     before, _ = timing.by_turns(turn, rounds=3)
     result = shn.fit(
-        library_contender.problem_of(setting),
-        library_contender.method_of(setting),
+        own_contender.problem_of(setting),
+        own_contender.method_of(setting),
         data,
-        library_contender.hyperparams_of(setting),
+        own_contender.hyperparams_of(setting),
         steps=4 * eval_every,
         train_batch_size=setting.batch,
         valid_batch_size=setting.batch,

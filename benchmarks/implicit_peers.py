@@ -39,9 +39,9 @@ import numpy as np
 import optax
 
 import shohypernet as shn
-from benchmarks import machine, timing
+from benchmarks import images, machine, timing
 from benchmarks.timing import Turn
-from shohypernet.data import Data, DataError
+from shohypernet.data import Data
 from shohypernet.hypergradients import implicit
 from shohypernet.linear_solvers import conjugate_gradient
 from shohypernet.models import MLP
@@ -86,7 +86,7 @@ def main() -> None:
     arguments = parser.parse_args()
     described = machine.describe()
     print("  ".join(f"{name}: {value}" for name, value in described._asdict().items()))
-    source, data = _data()
+    source, data = images.load(EXAMPLES, EXAMPLES)
     print(f"{EXAMPLES:,} training and {EXAMPLES:,} validation images of {source}")
     rows = [row for hidden in HIDDEN for row in measure(subject(data, hidden), arguments.rounds)]
     if arguments.output:
@@ -241,13 +241,6 @@ def _repeated(contender: Contender) -> Callable[[int], None]:
 def _widths(params: Any) -> str:
     kernels = [leaf for leaf in jax.tree.leaves(params) if leaf.ndim == 2]
     return "-".join(str(width) for width in (kernels[0].shape[0], *(k.shape[1] for k in kernels)))
-
-
-def _data() -> tuple[str, Data]:
-    try:
-        return "mnist", shn.data.load("mnist", train=EXAMPLES, valid=EXAMPLES)
-    except DataError:
-        return "mnist_5k", shn.data.load("mnist_5k", train=EXAMPLES, valid=EXAMPLES)
 
 
 if __name__ == "__main__":

@@ -107,6 +107,17 @@ def peaks(gauges: Mapping[str, Gauge], calls_per_second: Mapping[str, float]) ->
     return Peaks(**best)
 
 
+def bytes_held(compiled: Any) -> int:
+    """Arguments, results and temporaries of a compiled call, less what it uses twice."""
+    memory = compiled.memory_analysis()
+    return (
+        memory.argument_size_in_bytes
+        + memory.output_size_in_bytes
+        + memory.temp_size_in_bytes
+        - memory.alias_size_in_bytes
+    )
+
+
 def _repeated(function: Callable[..., jax.Array], *arguments: jax.Array) -> Callable[[int], None]:
     def repeat(times: int) -> None:
         for _ in range(times):

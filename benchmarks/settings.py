@@ -15,13 +15,11 @@ for a factorised hypernet of 89,610 inputs that start at −7 blows up.)
 import itertools
 import math
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-import jax
 import numpy as np
 
-import shohypernet as shn
-from shohypernet.data import CLASSES, Data, DataError
+from shohypernet.data import CLASSES, Data
 
 PIXELS = 784
 ADAM_DECAYS = (0.9, 0.999)
@@ -189,19 +187,3 @@ SETTINGS = {
         decay_scale=math.exp(-7),
     ),
 }
-
-
-def load(setting: Setting) -> tuple[str, Data]:
-    """Where the images come from, and the images: real, and repeated where there are too few."""
-    train, valid = setting.train_images, setting.valid_images
-    try:
-        return "mnist", jax.device_get(shn.data.load("mnist", train=train, valid=valid))
-    except DataError:
-        few = jax.device_get(shn.data.load("mnist_5k", train=min(train, 2_000), valid=1_990))
-    repeated = Data(_repeated(few.train, train), _repeated(few.valid, valid), few.test)
-    return "mnist_5k, its images repeated; for as many real ones set TFDS_DATA_DIR", repeated
-
-
-def _repeated(split: Any, count: int) -> Any:
-    rows = np.arange(count) % len(split.inputs)
-    return jax.tree.map(lambda leaf: leaf[rows], split)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import jax_contender, library_contender, machine, roofline, settings
+from benchmarks import jax_contender, machine, own_contender, roofline, settings
 from benchmarks.machine import Peaks
 from shohypernet.data import Data, Examples
 
@@ -43,9 +43,9 @@ def data():
 @pytest.fixture(scope="module")
 def library_run(setting, data):
     made = data(setting)
-    draws = library_contender.draws(setting, STEPS, seed=3)
-    start = library_contender.start(setting, made, seed=3)
-    return start, draws, library_contender.replay(setting, made, draws, seed=3)
+    draws = own_contender.draws(setting, STEPS, seed=3)
+    start = own_contender.start(setting, made, seed=3)
+    return start, draws, own_contender.replay(setting, made, draws, seed=3)
 
 
 @pytest.fixture
@@ -92,17 +92,17 @@ def test_a_contender_advances_with_draws_of_its_own(build, library_run):
 
 def test_drawn_noise_is_standard_normal_and_changes_with_step_and_seed():
     setting = SETTINGS["small"]
-    (noise,) = library_contender.draws(setting, 200, seed=0).noise
+    (noise,) = own_contender.draws(setting, 200, seed=0).noise
     assert noise.shape == (200, setting.samples, 1)
     assert len(np.unique(noise)) == noise.size
     # Five standard errors of 2,000 draws.
     assert abs(noise.mean()) < 0.11
     assert abs(noise.std() - 1) < 0.08
-    assert not np.allclose(noise[:STEPS], library_contender.draws(setting, STEPS, seed=1).noise[0])
+    assert not np.allclose(noise[:STEPS], own_contender.draws(setting, STEPS, seed=1).noise[0])
 
 
 def test_chunk_advances_as_many_steps_as_asked(setting, data):
-    chunk = library_contender.chunk(setting, data(setting), seeds=2, steps=3)
+    chunk = own_contender.chunk(setting, data(setting), seeds=2, steps=3)
     chunk.advance(3)
     with pytest.raises(ValueError, match="compiled for 3 steps"):
         chunk.advance(4)

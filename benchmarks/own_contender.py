@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 import shohypernet as shn
-from benchmarks import settings
+from benchmarks import machine, settings
 from benchmarks.settings import Draws, Hypernet, Setting, Start
 from shohypernet.data import CLASSES, Data, minibatch
 from shohypernet.models import MLP
@@ -112,7 +112,6 @@ def chunk(setting: Setting, data: Data, seeds: int, steps: int) -> Chunk:
     compile_seconds = time.perf_counter() - began
     # XLA counts the body of a loop once, so this is the cost of one step.
     cost: Any = compiled.cost_analysis()
-    memory: Any = compiled.memory_analysis()
     done = 0
 
     def advance(steps_asked: int) -> None:
@@ -126,10 +125,7 @@ def chunk(setting: Setting, data: Data, seeds: int, steps: int) -> Chunk:
         advance,
         steps,
         compile_seconds,
-        memory.argument_size_in_bytes
-        + memory.output_size_in_bytes
-        + memory.temp_size_in_bytes
-        - memory.alias_size_in_bytes,
+        machine.bytes_held(compiled),
         cost.get("flops", float("nan")),
         cost.get("bytes accessed", float("nan")),
     )
