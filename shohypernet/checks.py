@@ -30,6 +30,7 @@ class Plan(NamedTuple):
     valid_batch_size: int | None
     eval_every: int
     checkpoint_every: int
+    seeds_at_once: int | None
 
 
 def plan(
@@ -41,6 +42,7 @@ def plan(
     valid_batch_size: int | None,
     eval_every: int | None,
     checkpoint_every: int,
+    seeds_at_once: int | None,
 ) -> Plan:
     """A plan that can be carried out.
 
@@ -61,6 +63,7 @@ def plan(
         valid_batch_size=_whole_or_none("valid_batch_size", valid_batch_size),
         eval_every=every,
         checkpoint_every=_whole("checkpoint_every", checkpoint_every),
+        seeds_at_once=_whole_or_none("seeds_at_once", seeds_at_once),
     )
 
 

@@ -31,6 +31,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from shohypernet import draws
+
 CLASSES = 10
 IMAGE_SHAPE = (28, 28)
 
@@ -153,7 +155,7 @@ def minibatch(key: jax.Array, examples: Any, size: int | tuple[int, ...] | None)
     if not all(map(_is_positive, shape)):
         raise ValueError(f"size must be a positive whole number, a tuple of them or None: {size!r}")
     (count,) = rows.pop()
-    indices = jax.random.randint(key, shape, 0, count)
+    indices = draws.randint(key, shape, 0, count)
     # The indices are in range by construction; "clip" only spares the default's fill with NaN.
     return jax.tree.map(lambda leaf: jnp.take(leaf, indices, axis=0, mode="clip"), examples)
 

@@ -1,7 +1,8 @@
 """The one driver: runs any HyperOptimizer, compiled, for many seeds at once.
 
-Steps run in compiled chunks: a `scan` over steps inside a `vmap` over seeds, with the data on the
-device and the state's buffers donated. Python is entered once a chunk, to record, show and save.
+Steps run in compiled chunks: a `scan` over steps inside a `vmap` over seeds, or a loop over groups
+of them, with the data on the device and the state's buffers donated. Python is entered once a
+chunk, to record, show and save.
 
 All randomness of step t of a seed comes from fold_in(key of the seed, t), so a run that is stopped
 and resumed goes through the same numbers as one that never was.
@@ -87,9 +88,10 @@ def fit(
     checkpoint_every: int = 10,
     config: Mapping[str, Any] | None = None,
     progress: bool | None = None,
+    seeds_at_once: int | None = None,
     mesh: jax.sharding.Mesh | None = None,
 ) -> Result:
-    """Tunes hyperparameters with a method, for every seed in one vmapped run.
+    """Tunes hyperparameters with a method, for every seed in one compiled run.
 
     Args:
       problem: what is tuned; its `valid_loss` also measures the history's three losses.
@@ -111,6 +113,10 @@ def fit(
       config: more of what makes this run itself, such as the optimisers' step sizes, as JSON can
         hold it; only a run with an equal one is resumed.
       progress: whether to show a progress bar; by default when standard error is a terminal.
+      seeds_at_once: how many seeds a device steps together, vmapped, while the others wait for the
+        next chunk; None for all. Seeds that train on all data share its reading, and all at once
+        are fastest; seeds that draw minibatches share nothing, and on a CPU one at a time is, which
+        also holds the memory of one. Results are the same up to rounding.
       mesh: devices to spread the run over, by the names of its axes: `"seeds"`, `"samples"` (the
         sampled λ), `"examples"` or `"weights"` (arrays of the state of 1 MiB or more for a seed,
         such as φ); see `sharding`. Every device holds all data, so that it finds the examples of
@@ -148,6 +154,7 @@ def fit(
         valid_batch_size=valid_batch_size,
         eval_every=eval_every,
         checkpoint_every=checkpoint_every,
+        seeds_at_once=seeds_at_once,
     )
     data = checks.splits(data)
     checks.require_divisible(mesh, plan, data)
@@ -171,7 +178,8 @@ def fit(
             "state": checks.describe(programs.like),
             "config": dict(config or {}),
         }
-        del identity["steps"], identity["checkpoint_every"]  # which a resumed run may change
+        for changeable in ("steps", "checkpoint_every", "seeds_at_once"):
+            del identity[changeable]
         with contextlib.closing(crew.run_directory(workdir, identity, resume=resume)) as directory:
             done = directory.latest_step or 0
             if done > steps:
@@ -294,14 +302,14 @@ def _programs(problem: Problem, method: HyperOptimizer, hyperparams: Any, plan: 
     at, by_seed = jax.tree.map(lambda leaf: leaf.sharding, like), sharding.by_seed()
     return _Programs(
         like=like,
-        start=jax.jit(sharding.each_seed(start, (0,)), out_shardings=at),
-        evaluate=jax.jit(sharding.each_seed(evaluate, (0, None)), out_shardings=by_seed),
+        start=jax.jit(sharding.each_seed(start, 1), out_shardings=at),
+        evaluate=jax.jit(sharding.each_seed(evaluate, 1), out_shardings=by_seed),
         chunk=jax.jit(
-            sharding.each_seed(chunk, (0, 0, None, None)),
+            sharding.each_seed(chunk, 2, plan.seeds_at_once),
             donate_argnums=0,
             out_shardings=(at, by_seed, by_seed),
         ),
-        weights=jax.jit(sharding.each_seed(method.weights, (0,)), out_shardings=by_seed),
+        weights=jax.jit(sharding.each_seed(method.weights, 1), out_shardings=by_seed),
     )
 
 

@@ -21,9 +21,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
-from shohypernet import arguments
+from shohypernet import arguments, draws
 
 Sampler = Callable[[jax.Array, Any], Any]
 
@@ -268,7 +267,7 @@ def gaussian(loc: float = 0.0, scale: float = 1.0) -> Sampler:
     arguments.not_negative("gaussian", scale=scale)
 
     def draw(key: jax.Array, hyperparams: Any) -> Any:
-        noise = optax.tree.random_like(key, hyperparams, jax.random.normal)
+        noise = draws.random_like(key, hyperparams)
         return jax.tree.map(lambda leaf: loc + scale * leaf, noise)
 
     return draw
@@ -283,7 +282,7 @@ def uniform(low: float, high: float) -> Sampler:
     _require_bounds("uniform", low, high)
 
     def draw(key: jax.Array, hyperparams: Any) -> Any:
-        noise = optax.tree.random_like(key, hyperparams, jax.random.uniform)
+        noise = draws.random_like(key, hyperparams, jax.random.uniform)
         return jax.tree.map(lambda leaf: low + (high - low) * leaf, noise)
 
     return draw
@@ -326,7 +325,7 @@ def local_gaussian(scale: float) -> Sampler:
     arguments.not_negative("local_gaussian", scale=scale)
 
     def draw(key: jax.Array, hyperparams: Any) -> Any:
-        noise = optax.tree.random_like(key, hyperparams, jax.random.normal)
+        noise = draws.random_like(key, hyperparams)
         return jax.tree.map(lambda centre, leaf: centre + scale * leaf, hyperparams, noise)
 
     return draw

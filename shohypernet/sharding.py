@@ -60,24 +60,40 @@ def spread_if_even(tree: Any, name: str) -> Any:
     return spread(tree, name) if even else tree
 
 
-def each_seed(function: Callable[..., Any], in_axes: Any) -> Callable[..., Any]:
+def each_seed(
+    function: Callable[..., Any], own: int, at_once: int | None = None
+) -> Callable[..., Any]:
     """`vmap` of a function of one seed, of which each device does its own share of seeds.
 
     Args:
       function: of one seed.
-      in_axes: for each argument 0 or None, as in `vmap`.
+      own: how many of its arguments, the first ones, are a seed's own and lead with the seed axis.
+      at_once: the seeds of a device that are vmapped, the others waiting; None for all.
     """
-    mapped = jax.vmap(function, in_axes)
-    if "seeds" not in _names():
-        return mapped
-    # Not left to XLA, which would gather the seeds for what it can't cut, such as eigenvectors.
-    return jax.shard_map(
-        mapped,
-        in_specs=tuple(PartitionSpec(*("seeds",) if axis == 0 else ()) for axis in in_axes),
-        out_specs=PartitionSpec("seeds"),
-        axis_names={"seeds"},
-        check_vma=False,  # a method's loops may start from constants, which are no seed's own
-    )
+
+    def mapped(*arguments: Any) -> Any:
+        def one(own_arguments: Any) -> Any:
+            return function(*own_arguments, *arguments[own:])
+
+        seeds = len(jax.tree.leaves(arguments[:own])[0])
+        if at_once is None or at_once >= seeds:
+            return jax.vmap(one)(arguments[:own])
+        return jax.lax.map(one, arguments[:own], batch_size=None if at_once == 1 else at_once)
+
+    def shared_out(*arguments: Any) -> Any:
+        specs = [
+            PartitionSpec("seeds") if i < own else PartitionSpec() for i in range(len(arguments))
+        ]
+        # Not left to XLA, which would gather the seeds for what it can't cut, such as eigenvectors.
+        return jax.shard_map(
+            mapped,
+            in_specs=tuple(specs),
+            out_specs=PartitionSpec("seeds"),
+            axis_names={"seeds"},
+            check_vma=False,  # a method's loops may start from constants, which are no seed's own
+        )(*arguments)
+
+    return shared_out if "seeds" in _names() else mapped
 
 
 def laid_out(tree: Any) -> Any:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from shohypernet import arguments
+from shohypernet import arguments, draws
 from shohypernet.data import minibatch
 from shohypernet.problem import Problem
 
@@ -64,7 +64,7 @@ def update(
     batch_size: int | None = None,
 ) -> tuple[Training, jax.Array]:
     """One step of a training, and the training loss before it; `key` is the step's own."""
-    key_batch, key_loss = jax.random.split(key)
+    key_batch, key_loss = draws.split(key)
     params, opt_state = training
     batch = minibatch(key_batch, examples, batch_size)
     loss, gradient = jax.value_and_grad(problem.train_loss)(params, hyperparams, batch, key_loss)

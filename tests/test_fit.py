@@ -274,6 +274,29 @@ def test_a_seed_among_others_is_the_same_seed_alone(uninterrupted):
     assert np.all(first != second)
 
 
+@pytest.mark.parametrize("at_once", [1, 2, 3])
+def test_seeds_that_take_turns_are_those_that_go_together(at_once):
+    together = run(seeds=range(3))
+    by_turns = run(seeds=range(3), seeds_at_once=at_once)
+    for field in ("hyperparams", "params", "state"):
+        for leaf, other in zip(
+            jax.tree.leaves(getattr(by_turns, field)),
+            jax.tree.leaves(getattr(together, field)),
+            strict=True,
+        ):
+            np.testing.assert_allclose(leaf, other, rtol=1e-6)
+    for field in ("step", "gradient_evaluations", "train_loss", "valid_loss", "hyperparams"):
+        np.testing.assert_allclose(
+            getattr(by_turns.history, field), getattr(together.history, field), rtol=1e-6
+        )
+
+
+def test_seeds_may_take_turns_from_a_resumed_run_on(uninterrupted, tmp_path):
+    run(steps=4, workdir=tmp_path)
+    resumed = run(workdir=tmp_path, resume=True, seeds_at_once=1)
+    np.testing.assert_allclose(resumed.hyperparams, uninterrupted.hyperparams, rtol=1e-6)
+
+
 def test_hyperparams_may_start_from_each_seeds_key():
     def start(key):
         assert key.shape == ()
@@ -317,7 +340,8 @@ def test_data_may_be_any_three_trees_of_arrays(uninterrupted):
     [(1, 1), (7, 1), (100, 1), (101, 101), (150, 2), (250, 5), (1000, 10), (1002, 167)],
 )
 def test_evaluations_are_a_hundred_at_most_by_default(steps, every):
-    sizes = dict.fromkeys(["inner_steps", "checkpoint_every"], 1) | NO_BATCHES
+    names = "inner_steps", "checkpoint_every", "seeds_at_once"
+    sizes = dict.fromkeys(names, 1) | NO_BATCHES
     assert checks.plan(seeds=[0], steps=steps, eval_every=None, **sizes).eval_every == every
 
 
@@ -382,6 +406,7 @@ def untouchable(*arguments):
         ({"train_batch_size": 0}, "train_batch_size to be a whole number >= 1, got 0"),
         ({"valid_batch_size": "8"}, "valid_batch_size to be a whole number >= 1, got '8'"),
         ({"eval_every": 0}, "eval_every to be a whole number >= 1, got 0"),
+        ({"seeds_at_once": 0}, "seeds_at_once to be a whole number >= 1, got 0"),
         ({"checkpoint_every": 0}, "checkpoint_every to be a whole number >= 1, got 0"),
         ({"steps": 10, "eval_every": 4}, "eval_every=4 must divide steps=10; 12 steps would do"),
         ({"steps": 3, "eval_every": 4}, "eval_every=4 must divide steps=3; 4 steps would do"),

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from shohypernet import draws
 from shohypernet.problem import Problem
 
 InnerOptimizer = optax.GradientTransformation | Callable[[Any], optax.GradientTransformation]
@@ -86,7 +87,7 @@ def step(problem: Problem, inner_optimizer: InnerOptimizer) -> Step:
 def inputs(key: jax.Array, train_batches: Any) -> tuple[Any, jax.Array]:
     """What a scan over inner steps goes through: their batches, and a key for each."""
     batches = jax.tree.map(jnp.asarray, train_batches)
-    return batches, jax.random.split(key, count(batches))
+    return batches, draws.split(key, count(batches))
 
 
 def count(train_batches: Any) -> int:

@@ -24,8 +24,8 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 
+from shohypernet import draws
 from shohypernet.problem import Problem
 
 COLUMNS_AT_ONCE = 16  # of a G, which bounds the memory
@@ -131,7 +131,7 @@ def estimate(
       batches: training batches, with a leading axis.
       key: for random signs and for what is random in the loss.
     """
-    key_loss, key_signs = jax.random.split(key)
+    key_loss, key_signs = draws.split(key)
     leaves, treedef = jax.tree.flatten(params)
     others = {i: leaves[i] for i in rest(layers, params)}
     everything = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batches)
@@ -188,7 +188,7 @@ def estimate(
         return (columns + columns.T) / 2
 
     grams = jax.grad(with_grams)([jnp.zeros((layer.inputs, layer.inputs)) for layer in layers])
-    signs: Any = optax.tree.random_like(key_signs, others, jax.random.rademacher)
+    signs: Any = draws.random_like(key_signs, others, jax.random.rademacher)
     unwatched = jax.grad(lambda others: loss(last, lambda i, call, inputs: call(inputs), others))
     bent: Any = jax.jvp(unwatched, (others,), (signs,))[1]
     traces = [jnp.vdot(bent[i], sign) for i, sign in signs.items()]

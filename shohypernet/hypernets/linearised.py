@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from shohypernet import arguments, sharding
+from shohypernet import arguments, draws, sharding
 from shohypernet.hypernets.hypernet import Hypernet
 from shohypernet.hypernets.jacobian import Jacobian, Point
 from shohypernet.problem import Problem
@@ -71,8 +71,8 @@ def linearised(
             batch, key = at
 
             def gradient(key: jax.Array) -> Any:
-                key_direction, key_loss = jax.random.split(key)
-                direction = optax.tree.random_like(key_direction, hyperparams)
+                key_direction, key_loss = draws.split(key)
+                direction = draws.random_like(key_direction, hyperparams)
                 tangent, pull = jax.vjp(lambda phi: slope(phi, direction), state.hypernet_params)
                 _, bent = jax.jvp(
                     lambda *at: jax.grad(problem.train_loss)(*at, batch, key_loss),
@@ -81,14 +81,14 @@ def linearised(
                 )
                 return pull(bent)[0]
 
-            keys = sharding.spread(jax.random.split(key, samples), "samples")
+            keys = sharding.spread(draws.split(key, samples), "samples")
             gradients = jax.vmap(gradient)(keys)
             mean = jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), gradients)
             change, opt_state = optimizer.update(mean, state.opt_state, state.hypernet_params)
             return State(optax.apply_updates(state.hypernet_params, change), opt_state), None
 
         batches = jax.tree.leaves(train_batches)[0].shape[0]
-        state, _ = jax.lax.scan(update, state, (train_batches, jax.random.split(key, batches)))
+        state, _ = jax.lax.scan(update, state, (train_batches, draws.split(key, batches)))
         return state, jnp.asarray(2 * samples * batches)
 
     def jvp(state: State, point: Point, direction: Any) -> Any:

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from shohypernet import draws
 from shohypernet.hypernets import Jacobian, Point
 from shohypernet.hyperoptimizer import HyperOptimizer, Info
 from shohypernet.problem import Problem
@@ -66,7 +67,7 @@ def centred_response(
     """
 
     def init(key: jax.Array, hyperparams: Any) -> State:
-        key_params, key_jacobian = jax.random.split(key)
+        key_params, key_jacobian = draws.split(key)
         # A dtype of its own, not a Python number's weak one, which the first step would change.
         hyperparams = jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(x)), hyperparams)
         params = problem.init(key_params)
@@ -81,7 +82,7 @@ def centred_response(
     def step(
         key: jax.Array, state: State, train_batches: Any, valid_batch: Any
     ) -> tuple[State, Info]:
-        key_train, key_jacobian, key_point = jax.random.split(key, 3)
+        key_train, key_jacobian, key_point = draws.split(key, 3)
         hyperparams = state.hyperparams
 
         def train(carry: tuple[Any, Any], at: tuple[Any, jax.Array]) -> tuple[Any, jax.Array]:
@@ -94,7 +95,7 @@ def centred_response(
         (params, opt_state), losses = jax.lax.scan(
             train,
             (state.params, state.opt_state),
-            (train_batches, jax.random.split(key_train, inner_steps)),
+            (train_batches, draws.split(key_train, inner_steps)),
         )
         jacobian_params, learning = jacobian.learn(
             key_jacobian, state.jacobian_params, params, hyperparams, train_batches

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from shohypernet import arguments, sharding
+from shohypernet import arguments, draws, sharding
 from shohypernet.hypernets import Hypernet
 from shohypernet.hyperoptimizer import Info
 from shohypernet.hyperparameters import Sampler
@@ -66,7 +66,7 @@ def shared_minibatch(
         params = hypernet.apply(hypernet_params, hyperparams)
         return problem.train_loss(params, hyperparams, batch, key)
 
-    return jnp.mean(jax.vmap(one)(sampled, jax.random.split(key, leading_size(sampled))))
+    return jnp.mean(jax.vmap(one)(sampled, draws.split(key, leading_size(sampled))))
 
 
 def sliced_minibatch(
@@ -97,7 +97,7 @@ def sliced_minibatch(
         params = hypernet.apply(hypernet_params, hyperparams)
         return problem.train_loss(params, hyperparams, examples, key)
 
-    return jnp.mean(jax.vmap(one)(sampled, slices, jax.random.split(key, samples)))
+    return jnp.mean(jax.vmap(one)(sampled, slices, draws.split(key, samples)))
 
 
 class Updates(NamedTuple):
@@ -153,9 +153,9 @@ def build(
         def update(carry: tuple[Any, Any], inputs: tuple[Any, jax.Array]) -> tuple[Any, jax.Array]:
             hypernet_params, opt_state = carry
             batch, key = inputs
-            key_sample, key_loss = jax.random.split(key)
+            key_sample, key_loss = draws.split(key)
             sampled = jax.vmap(sampler, in_axes=(0, None))(
-                jax.random.split(key_sample, samples), state.hyperparams
+                draws.split(key_sample, samples), state.hyperparams
             )
             sampled = sharding.spread(sampled, "samples")
             loss, gradient = jax.value_and_grad(
@@ -165,7 +165,7 @@ def build(
             return (optax.apply_updates(hypernet_params, change), opt_state), loss
 
         carry = state.hypernet_params, state.hypernet_opt_state
-        keys = jax.random.split(key, leading_size(train_batches))
+        keys = draws.split(key, leading_size(train_batches))
         carry, losses = jax.lax.scan(update, carry, (train_batches, keys))
         state = state._replace(hypernet_params=carry[0], hypernet_opt_state=carry[1])
         return state, jnp.mean(losses)
