@@ -10,20 +10,23 @@ What was found to stand between a step and its limit, from compiled programs and
 
 - The data. A product with images has 10 or 20 columns where kernels work on 16 at a time. Without
   `vmap`, Xᵀ·G keeps its transposed left side, which takes twice as long; the batching rule of
-  `vmap`, even over a single run, turns it into Gᵀ·X. A lone seed gains that from `fit`, which
-  always has its `vmap` over seeds. Minibatches are copied together before they are read.
+  `vmap`, even over a single λ, turns it into Gᵀ·X, as in `hypertraining.updates`. Minibatches are
+  copied together before they are read.
 - The hypernet. Its kernels are laid out for products with few rows (see `hypernets.hypernet`).
+  Under a `vmap` over seeds their gradients come out transposed, and Adam reads them in strides.
 - Adam. XLA on a CPU makes three loops of it, which pass ten times over arrays of φ's size where
   seven would do.
-- Drawing λ. Threefry, in a loop that is not unrolled, and the inverse error function take as long
-  as the products where there are many hyperparameters.
-- More seeds share one reading of images that all of them take, and make the products wider.
+- Drawing λ. Once its loops are gone (see `draws`), XLA still draws anew for each of λ's readers.
+- More seeds share one reading of images that all of them take, and make the products wider. Those
+  that draw minibatches of their own go fastest one after another, on a device for each core: most
+  operations are too small for two.
 """
 
 import argparse
 import importlib
 import json
 import math
+import os
 import pathlib
 import sys
 import time
@@ -52,9 +55,11 @@ from shohypernet.data import Data
 
 STEPS_A_CALL = 50  # of compiled loops, shared among the seeds
 FEWEST_STEPS_A_CALL = 3
+STEPS_A_TURN = 10  # of a seed before the next one's, whose state has to be fetched
 FIT_CALLS = 10  # as many steps as these between two evaluations of `fit`
 GAUGE_SECONDS = 0.1
 STEPS_COMPARED = 20
+OWN = "shohypernet, "
 LOSS_TOLERANCE = 1e-4  # float32 sums that run in other orders differ by far less
 BUSY_CORES = 0.2  # kept by others, from where the figures are said to suffer
 
@@ -81,6 +86,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.rounds < 1 or min(arguments.seeds) < 1:
         parser.error("--rounds and --seeds must be 1 or more")
+    # On a CPU, for seeds that take turns; what runs on one of them uses all cores as before.
+    jax.config.update("jax_num_cpu_devices", os.cpu_count())
     described = machine.describe()
     print("Machine")
     for name, value in described._asdict().items():
@@ -104,18 +111,13 @@ def run(setting: Setting, rounds: int, seed_counts: list[int]) -> dict[str, Any]
     print(f"\n{setting.name}\n  images of {source}", flush=True)
     contenders = _contenders(own_contender.start(setting, data, seed=0))
     agreement = _agreement(setting, data, contenders)
-    chunks = {
-        seeds: own_contender.chunk(
-            setting, data, seeds, max(STEPS_A_CALL // seeds, FEWEST_STEPS_A_CALL)
-        )
-        for seeds in seed_counts
-    }
+    chunks = _chunks(setting, data, seed_counts)
     image_gauges = machine.gauges(data.valid.inputs.shape)
     moments = {"sgd": 1, "adam": 3}[setting.optimizer]
     state_gauges = machine.gauges((moments, setting.hypernet_params))
     rates, others = timing.by_turns(
         {name: Turn(one.advance, one.steps_a_call) for name, one in contenders.items()}
-        | {_name(seeds): Turn(chunk.advance, chunk.steps) for seeds, chunk in chunks.items()}
+        | {name: Turn(chunk.advance, chunk.steps) for name, chunk in chunks.items()}
         | {
             name: Turn(gauge.repeat, 1, GAUGE_SECONDS)
             for name, gauge in (image_gauges | state_gauges).items()
@@ -131,7 +133,7 @@ def run(setting: Setting, rounds: int, seed_counts: list[int]) -> dict[str, Any]
     _print_seeds(chunks, rates)
     rows = _roofline(setting, chunks, rates, peaks, state_bandwidth)
     _print_roofline(rows, peaks, state_bandwidth)
-    driver = _fit(setting, data, chunks[1])
+    driver = _fit(setting, data, chunks[_name(1)])
     print(
         f"\n  fit() itself, one seed, with its evaluation of all data every {driver['eval_every']} "
         f"steps: {driver['steps_per_second']:.1f} steps/s,\n  {driver['ratio_to_bare_steps']:.2f} "
@@ -172,6 +174,20 @@ def _contenders(start: Start) -> dict[str, Contender]:
     return contenders | {"plain JAX, jit(scan)": jax_contender.contender(start, STEPS_A_CALL)}
 
 
+def _chunks(setting: Setting, data: Data, seed_counts: list[int]) -> dict[str, Chunk]:
+    devices = jax.device_count()
+    mesh = jax.make_mesh((devices,), ("seeds",), axis_types=(jax.sharding.AxisType.Auto,))
+    chunks = {}
+    for seeds in seed_counts:
+        steps = max(STEPS_A_CALL // seeds, FEWEST_STEPS_A_CALL)
+        chunks[_name(seeds)] = own_contender.chunk(setting, data, seeds, steps)
+        if seeds > 1 and seeds % devices == 0:
+            chunks[f"{seeds} by turns"] = own_contender.chunk(
+                setting, data, seeds, STEPS_A_TURN, at_once=1, mesh=mesh
+            )
+    return chunks
+
+
 def _agreement(setting: Setting, data: Data, contenders: Mapping[str, Contender]) -> dict[str, Any]:
     draws = own_contender.draws(setting, STEPS_COMPARED, seed=0)
     expected = own_contender.replay(setting, data, draws, seed=0)
@@ -194,19 +210,20 @@ def _peaks(gauges: Mapping[str, Gauge], rates: Mapping[str, Rate]) -> Peaks:
 
 def _roofline(
     setting: Setting,
-    chunks: Mapping[int, Chunk],
+    chunks: Mapping[str, Chunk],
     rates: Mapping[str, Rate],
     peaks: Peaks,
     state_bandwidth: float,
 ) -> list[dict[str, Any]]:
     rows = []
-    for seeds, chunk in chunks.items():
-        work = roofline.work(setting, seeds)
+    for name, chunk in chunks.items():
+        work = roofline.work(setting, chunk.seeds)
         bound = roofline.bound(work, peaks.product, peaks.bandwidth, state_bandwidth)
-        rate = rates[_name(seeds)].median
+        rate = rates[name].median
         rows.append(
             {
-                "seeds": seeds,
+                "arrangement": name,
+                "seeds": chunk.seeds,
                 **work._asdict(),
                 **bound._asdict(),
                 "limit": bound.limit,
@@ -250,7 +267,7 @@ def _fit(setting: Setting, data: Data, chunk: Chunk) -> dict[str, float]:
 
 
 def _name(seeds: int) -> str:
-    return f"shohypernet, {seeds} seed{'s' if seeds > 1 else ''}"
+    return f"{OWN}{seeds} seed{'s' if seeds > 1 else ''}"
 
 
 def _print_agreement(agreement: Mapping[str, Any]) -> None:
@@ -274,17 +291,18 @@ def _print_one_seed(names: list[str], rates: Mapping[str, Rate]) -> None:
         print(f"  {name:<22}{rate!s:<28}{ratio:10.1f} {rate.cpu_milliseconds:15.2f}")
 
 
-def _print_seeds(chunks: Mapping[int, Chunk], rates: Mapping[str, Rate]) -> None:
+def _print_seeds(chunks: Mapping[str, Chunk], rates: Mapping[str, Rate]) -> None:
     numpy = next(iter(rates.values()))
     print(
-        "\n  Seeds   steps/s: median (range)   seed-steps/s   times NumPy   compile s   memory MB"
+        f"\n  Seeds, together or by turns on {jax.device_count()} devices\n"
+        "                steps/s: median (range)   seed-steps/s  times NumPy  compile s  memory MB"
     )
-    for seeds, chunk in chunks.items():
-        rate = rates[_name(seeds)]
-        ratio = seeds * timing.median_ratio(rate, numpy)
+    for name, chunk in chunks.items():
+        rate = rates[name]
+        ratio = chunk.seeds * timing.median_ratio(rate, numpy)
         print(
-            f"  {seeds:5}   {rate!s:<26}{seeds * rate.median:12.1f} {ratio:13.1f} "
-            f"{chunk.compile_seconds:11.1f} {chunk.bytes_held / 1e6:11.1f}"
+            f"  {_short(name):<14}{rate!s:<26}{chunk.seeds * rate.median:12.1f} {ratio:12.1f} "
+            f"{chunk.compile_seconds:10.1f} {chunk.bytes_held / 1e6:10.1f}"
         )
 
 
@@ -294,17 +312,21 @@ def _print_roofline(rows: list[dict[str, Any]], peaks: Peaks, state_bandwidth: f
         f"{peaks.bandwidth / 1e9:.0f} GB/s, an array of φ's size {state_bandwidth / 1e9:.0f} GB/s, "
         f"{machine.LARGE_BYTES / 1e6:.0f} MB {peaks.read / 1e9:.0f} GB/s\n"
         "  Counted by hand (and by the compiler)\n"
-        "  Seeds   MB moved           MFLOP              limit    at most/s   reached/s   share"
+        "  Seeds         MB moved           MFLOP              limit    at most/s  reached/s  share"
     )
     for row in rows:
         moved = (row["image_bytes"] + row["state_bytes"]) / 1e6
         megabytes = f"{moved:.1f} ({_mega(row['compiler_bytes'])})"
         megaflops = f"{row['flops'] / 1e6:.0f} ({_mega(row['compiler_flops'])})"
         print(
-            f"  {row['seeds']:5}   {megabytes:<18} {megaflops:<18} {row['limit']:<8} "
-            f"{row['steps_per_second_at_most']:9.1f} {row['steps_per_second']:11.1f} "
-            f"{row['share']:7.0%}"
+            f"  {_short(row['arrangement']):<14}{megabytes:<18} {megaflops:<18} {row['limit']:<8} "
+            f"{row['steps_per_second_at_most']:9.1f} {row['steps_per_second']:10.1f} "
+            f"{row['share']:6.0%}"
         )
+
+
+def _short(name: str) -> str:
+    return name.removeprefix(OWN).removesuffix(" seeds").removesuffix(" seed")
 
 
 def _mega(count: float) -> str:

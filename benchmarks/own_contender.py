@@ -13,6 +13,7 @@ import optax
 import shohypernet as shn
 from benchmarks import machine, settings
 from benchmarks.settings import Draws, Hypernet, Setting, Start
+from shohypernet import sharding
 from shohypernet.data import CLASSES, Data, minibatch
 from shohypernet.models import MLP
 
@@ -21,6 +22,7 @@ class Chunk(NamedTuple):
     """Steps of some seeds in one compiled call.
 
     Attributes:
+      seeds: how many.
       advance: as of a `settings.Contender`.
       steps: the number to ask of it.
       compile_seconds: what it took to trace and compile.
@@ -29,6 +31,7 @@ class Chunk(NamedTuple):
       step_bytes: read and written by one step, likewise.
     """
 
+    seeds: int
     advance: Callable[[int], None]
     steps: int
     compile_seconds: float
@@ -91,12 +94,21 @@ def start(setting: Setting, data: Data, seed: int) -> Start:
     return Start(setting, Hypernet(into, into_bias, out, out_bias), data)
 
 
-def chunk(setting: Setting, data: Data, seeds: int, steps: int) -> Chunk:
+def chunk(
+    setting: Setting,
+    data: Data,
+    seeds: int,
+    steps: int,
+    at_once: int | None = None,
+    mesh: jax.sharding.Mesh | None = None,
+) -> Chunk:
     """The steps of seeds 0, 1, … compiled as `fit` does, less its evaluation at the chunk's end."""
     method = method_of(setting)
     keys = jnp.stack([jax.random.key(seed) for seed in range(seeds)])
     states = jax.jit(jax.vmap(functools.partial(_first_state, setting)))(keys)
-    data = jax.tree.map(jnp.asarray, data)
+    with sharding.over(mesh):
+        keys, states = sharding.place((keys, states))
+        first, data = sharding.everywhere((jnp.int32(0), jax.tree.map(jnp.asarray, data)))
 
     def run(state: Any, key: jax.Array, data: Data, first: jax.Array) -> Any:
         def step(state: Any, keys: jax.Array) -> tuple[Any, None]:
@@ -107,27 +119,29 @@ def chunk(setting: Setting, data: Data, seeds: int, steps: int) -> Chunk:
         return jax.lax.scan(step, state, step_keys)[0]
 
     began = time.perf_counter()
-    over_seeds = jax.jit(jax.vmap(run, in_axes=(0, 0, None, None)), donate_argnums=0)
-    compiled = over_seeds.lower(states, keys, data, jnp.int32(0)).compile()
+    with sharding.over(mesh):
+        over_seeds = jax.jit(sharding.each_seed(run, 2, at_once), donate_argnums=0)
+        compiled = over_seeds.lower(states, keys, data, first).compile()
     compile_seconds = time.perf_counter() - began
-    # XLA counts the body of a loop once, so this is the cost of one step.
+    # XLA counts the body of a loop once, so this is the cost of one step, of the seeds of a turn.
     cost: Any = compiled.cost_analysis()
-    done = 0
+    turns, devices = seeds // (at_once or seeds), mesh.size if mesh else 1
 
     def advance(steps_asked: int) -> None:
-        nonlocal states, done
+        nonlocal states, first
         if steps_asked != steps:
             raise ValueError(f"compiled for {steps} steps, asked for {steps_asked}.")
-        states = jax.block_until_ready(compiled(states, keys, data, jnp.int32(done)))
-        done += steps
+        states = jax.block_until_ready(compiled(states, keys, data, first))
+        first += steps
 
     return Chunk(
+        seeds,
         advance,
         steps,
         compile_seconds,
-        machine.bytes_held(compiled),
-        cost.get("flops", float("nan")),
-        cost.get("bytes accessed", float("nan")),
+        devices * machine.bytes_held(compiled),
+        turns * cost.get("flops", float("nan")),
+        turns * cost.get("bytes accessed", float("nan")),
     )
 
 

@@ -69,6 +69,9 @@ def each_seed(
       function: of one seed.
       own: how many of its arguments, the first ones, are a seed's own and lead with the seed axis.
       at_once: the seeds of a device that are vmapped, the others waiting; None for all.
+
+    Returns:
+      The function of all seeds.
     """
 
     def mapped(*arguments: Any) -> Any:
@@ -76,9 +79,11 @@ def each_seed(
             return function(*own_arguments, *arguments[own:])
 
         seeds = len(jax.tree.leaves(arguments[:own])[0])
-        if at_once is None or at_once >= seeds:
-            return jax.vmap(one)(arguments[:own])
-        return jax.lax.map(one, arguments[:own], batch_size=None if at_once == 1 else at_once)
+        size = min(at_once or seeds, seeds)
+        # A seed by itself is not vmapped: φ's gradients would come out transposed.
+        if size < seeds or size == 1:
+            return jax.lax.map(one, arguments[:own], batch_size=None if size == 1 else size)
+        return jax.vmap(one)(arguments[:own])
 
     def shared_out(*arguments: Any) -> Any:
         specs = [
