@@ -28,7 +28,7 @@ class Chunk(NamedTuple):
       compile_seconds: what it took to trace and compile.
       bytes_held: arguments, results and temporaries of the call, as the compiler counts them.
       step_flops: of one step of all seeds, as the compiler counts them.
-      step_bytes: read and written by one step, likewise.
+      step_bytes: read and written by one step, likewise; NaN where seeds take turns.
     """
 
     seeds: int
@@ -141,7 +141,8 @@ def chunk(
         compile_seconds,
         devices * machine.bytes_held(compiled),
         turns * cost.get("flops", float("nan")),
-        turns * cost.get("bytes accessed", float("nan")),
+        # Of a state fetched for a turn it counts those of all seeds.
+        float("nan") if turns > 1 else cost.get("bytes accessed", float("nan")),
     )
 
 
