@@ -21,6 +21,7 @@ import optax
 import shohypernet as shn
 from benchmarks import images, machine, timing
 from benchmarks.timing import Turn
+from shohypernet import sharding
 from shohypernet.data import Data, minibatch
 from shohypernet.hypernets import Jacobian
 from shohypernet.models import MLP
@@ -158,8 +159,8 @@ def _rounds(method: shn.HyperOptimizer, size: int) -> Callable[[Any, Any, Data],
 
 
 def _turn(chunk: Callable[[Any, Any, Data], Any], state: Any, data: Data) -> Turn:
-    """Goes on from where it is; all as in `fit`, with a `vmap` over one seed."""
-    compiled = jax.jit(jax.vmap(chunk, (0, 0, None)), donate_argnums=0)
+    """Goes on from where it is; all as in `fit` with one seed."""
+    compiled = jax.jit(sharding.each_seed(chunk, 2), donate_argnums=0)
     state = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], state)
     key = jax.random.key(1)
 
