@@ -113,10 +113,10 @@ def fit(
       config: more of what makes this run itself, such as the optimisers' step sizes, as JSON can
         hold it; only a run with an equal one is resumed.
       progress: whether to show a progress bar; by default when standard error is a terminal.
-      seeds_at_once: how many seeds a device steps together, vmapped, while the others wait for the
-        next chunk; None for all. Seeds that train on all data share its reading, and all at once
-        are fastest; seeds that draw minibatches share nothing, and on a CPU one at a time is, which
-        also holds the memory of one. Results are the same up to rounding.
+      seeds_at_once: how many seeds a device steps together, vmapped, while the others wait for
+        their turn; None for all. Seeds that train on all data share its reading, and all at once
+        are fastest. Seeds that draw minibatches share nothing, and on a CPU one at a time is; it
+        holds each state twice, and all else for one seed. Results are the same up to rounding.
       mesh: devices to spread the run over, by the names of its axes: `"seeds"`, `"samples"` (the
         sampled λ), `"examples"` or `"weights"` (arrays of the state of 1 MiB or more for a seed,
         such as φ); see `sharding`. Every device holds all data, so that it finds the examples of
