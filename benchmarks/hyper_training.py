@@ -182,7 +182,7 @@ def _chunks(setting: Setting, data: Data, seed_counts: list[int]) -> dict[str, C
         steps = max(STEPS_A_CALL // seeds, FEWEST_STEPS_A_CALL)
         chunks[_name(seeds)] = own_contender.chunk(setting, data, seeds, steps)
         if seeds > 1 and seeds % devices == 0:
-            chunks[f"{seeds} by turns"] = own_contender.chunk(
+            chunks[f"{OWN}{seeds} by turns"] = own_contender.chunk(
                 setting, data, seeds, STEPS_A_TURN, at_once=1, mesh=mesh
             )
     return chunks
