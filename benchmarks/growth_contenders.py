@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 import shohypernet as shn
-from shohypernet.data import Data, Examples
+from shohypernet.batches import Data, Examples
 from shohypernet.models import MLP
 from shohypernet.problem import Problem
 
@@ -21,9 +21,9 @@ SAMPLING_SCALE = 0.003
 
 PLAIN, FACTORISED, ELEMENTWISE, KRONECKER = (
     "plain training",
-    "factorised",
+    "factorized",
     "elementwise",
-    "centred, Kronecker",
+    "centered, Kronecker",
 )
 
 
@@ -85,7 +85,7 @@ def random_data(taken: Subject) -> Data:
 
 def contenders(problem: Problem) -> dict[str, Contender]:
     """All of them, plain training first."""
-    return {PLAIN: plain(problem), **sampling(problem, SAMPLES), KRONECKER: centred(problem)}
+    return {PLAIN: plain(problem), **sampling(problem, SAMPLES), KRONECKER: centered(problem)}
 
 
 def plain(problem: Problem) -> Contender:
@@ -109,7 +109,7 @@ def sampling(problem: Problem, samples: int) -> dict[str, Contender]:
     """Algorithm 3 with the hypernets that learn from sampled λ."""
     weights = jax.eval_shape(problem.init, jax.random.key(0))
     hypernets = {
-        FACTORISED: shn.hypernets.factorised(weights, RANK),
+        FACTORISED: shn.hypernets.factorized(weights, RANK),
         ELEMENTWISE: shn.hypernets.elementwise(weights),
     }
     found = {}
@@ -126,13 +126,13 @@ def sampling(problem: Problem, samples: int) -> dict[str, Contender]:
     return found
 
 
-def centred(problem: Problem) -> Contender:
-    """Algorithm 3 with a centred hypernet whose rounds are not counted on.
+def centered(problem: Problem) -> Contender:
+    """Algorithm 3 with a centered hypernet whose rounds are not counted on.
 
     So a state that has a look ahead of it has one in every step, and any other has none.
     """
-    jacobian = shn.hypernets.kronecker(problem, refresh_every=LOOK_EVERY)
-    method = shn.centred_response(problem, jacobian, optimizer=_adam(), hyper_optimizer=_adam())
+    jacobian = shn.jacobians.kronecker(problem, refresh_every=LOOK_EVERY)
+    method = shn.centered_response(problem, jacobian, optimizer=_adam(), hyper_optimizer=_adam())
     advance = _step(method)
 
     def at(round: Any, state: Any) -> Any:

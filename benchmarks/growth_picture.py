@@ -11,16 +11,16 @@ from benchmarks.growth_contenders import ELEMENTWISE, FACTORISED, KRONECKER, PLA
 from experiments import report
 
 LOOKS = {
-    name: {"color": colour, "linestyle": style, "marker": marker, "markersize": 5}
-    for name, colour, style, marker in zip(
+    name: {"color": color, "linestyle": style, "marker": marker, "markersize": 5}
+    for name, color, style, marker in zip(
         (PLAIN, FACTORISED, KRONECKER, ELEMENTWISE),
-        report.COLOURS,
+        report.COLORS,
         report.STYLES,
         "osD^",
         strict=True,
     )
 }
-LABELS = {FACTORISED: "factorised, rank 10 (the paper's)"}
+LABELS = {FACTORISED: "factorized, rank 10 (the paper's)"}
 
 Rows = Sequence[dict[str, Any]]
 

@@ -51,7 +51,7 @@ from benchmarks.machine import Gauge, Peaks
 from benchmarks.own_contender import Chunk
 from benchmarks.settings import Contender, Setting, Start
 from benchmarks.timing import Rate, Turn
-from shohypernet.data import Data
+from shohypernet.batches import Data
 
 STEPS_A_CALL = 50  # of compiled loops, shared among the seeds
 FEWEST_STEPS_A_CALL = 3

@@ -38,8 +38,8 @@ import optax
 import shohypernet as shn
 from benchmarks import machine, timing
 from shohypernet import hypergradients
-from shohypernet.data import Data, Examples
-from shohypernet.hypergradients.inner import Inner
+from shohypernet.batches import Data, Examples
+from shohypernet.hypergradients._inner import Inner
 from shohypernet.linear_solvers import conjugate_gradient, identity, neumann
 from shohypernet.models import MLP
 from shohypernet.problem import Problem
@@ -134,7 +134,7 @@ def contenders(segment: int | None = None) -> dict[str, Hypergradient]:
     return {
         "all steps kept": by(hypergradients.unrolled, segment=sys.maxsize),
         "in segments": by(hypergradients.unrolled, segment=segment),
-        "iterates kept": by(hypergradients.back_optimisation),
+        "iterates kept": by(hypergradients.back_optimization),
         "both ends kept": by(hypergradients.drmad),
         "nothing kept": reversible,
         "forward mode": by(hypergradients.forward),

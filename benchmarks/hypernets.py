@@ -21,8 +21,9 @@ import optax
 import shohypernet as shn
 from benchmarks import images, machine, timing
 from benchmarks.timing import Turn
-from shohypernet import sharding
-from shohypernet.data import Data, minibatch
+from shohypernet import jacobians
+from shohypernet._internal import sharding
+from shohypernet.batches import Data, minibatch
 from shohypernet.hypernets import Jacobian
 from shohypernet.models import MLP
 from shohypernet.problem import Problem
@@ -95,18 +96,18 @@ def _turns(problem: Problem, data: Data, size: int) -> dict[str, Turn]:
     adam = optax.adam(1e-3)
     hypernets = shn.hypernets
 
-    def centred(jacobian: Jacobian) -> shn.HyperOptimizer:
-        return shn.centred_response(problem, jacobian, optimizer=adam, hyper_optimizer=adam)
+    def centered(jacobian: Jacobian) -> shn.HyperOptimizer:
+        return shn.centered_response(problem, jacobian, optimizer=adam, hyper_optimizer=adam)
 
     methods = {
-        "centred, Kronecker": centred(hypernets.kronecker(problem)),
-        "the same, 1 iteration": centred(hypernets.kronecker(problem, iterations=1)),
-        "centred, elementwise": centred(
-            hypernets.linearised(problem, hypernets.elementwise(weights), optimizer=adam)
+        "centered, Kronecker": centered(jacobians.kronecker(problem)),
+        "the same, 1 iteration": centered(jacobians.kronecker(problem, iterations=1)),
+        "centered, elementwise": centered(
+            jacobians.linearized(problem, hypernets.elementwise(weights), optimizer=adam)
         ),
-        "factorised (paper)": shn.local_response(
+        "factorized (paper)": shn.local_response(
             problem,
-            hypernets.factorised(weights),
+            hypernets.factorized(weights),
             hypernet_optimizer=adam,
             hyper_optimizer=adam,
             sampler=shn.hyperparameters.local_gaussian(0.003),
@@ -121,7 +122,7 @@ def _turns(problem: Problem, data: Data, size: int) -> dict[str, Turn]:
 
 
 def _adam_state(problem: Problem, optimizer: optax.GradientTransformation) -> Any:
-    """Fresh weights and their optimiser's state."""
+    """Fresh weights and their optimizer's state."""
     params = problem.init(jax.random.key(0))
     return params, optimizer.init(params)
 

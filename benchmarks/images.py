@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 import shohypernet as shn
-from shohypernet.data import Data, DataError
+from shohypernet.batches import Data, DataError
 
 TRAIN_5K, VALID_5K = 2_000, 1_990  # of mnist_5k's 4,000
 

@@ -13,7 +13,7 @@ returns w, its own `solve_cg`, and the gradient of the validation loss from outs
 
 What they do differently, from their sources (jaxopt 0.8.5, TorchOpt 0.7.3):
 
-- Ours linearises ∂L_train/∂w once and multiplies by the Hessian in forward mode; both peers
+- Ours linearizes ∂L_train/∂w once and multiplies by the Hessian in forward mode; both peers
   multiply by its transpose, the same matrix, in reverse mode.
 - Both peers begin with a product with the zero vector, the 21st.
 - TorchOpt runs eagerly, so it compiles nothing; it has PyTorch's own number of threads.
@@ -41,7 +41,7 @@ import optax
 import shohypernet as shn
 from benchmarks import images, machine, timing
 from benchmarks.timing import Turn
-from shohypernet.data import Data
+from shohypernet.batches import Data
 from shohypernet.hypergradients import implicit
 from shohypernet.linear_solvers import conjugate_gradient
 from shohypernet.models import MLP

@@ -8,7 +8,7 @@ from jaxopt import implicit_diff, linear_solve
 
 from benchmarks import implicit_peers
 from benchmarks.implicit_peers import Contender, Subject
-from shohypernet.data import Data
+from shohypernet.batches import Data
 
 
 def contender(taken: Subject, iterations: int) -> Contender:

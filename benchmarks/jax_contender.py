@@ -23,13 +23,13 @@ def contender(start: Start, steps_a_call: int) -> Contender:
     def first() -> Any:
         phi = jax.tree.map(jnp.asarray, start.hypernet)
         sizes = [int(np.prod(shape)) for shape in setting.shapes] if setting.rank else [1]
-        centre = [jnp.full(size, setting.start) for size in sizes]
-        return phi, centre, optimizer.init(phi), hyper_optimizer.init(centre)
+        center = [jnp.full(size, setting.start) for size in sizes]
+        return phi, center, optimizer.init(phi), hyper_optimizer.init(center)
 
     def step(state: Any, noise: Any, train_batch: Any, valid_batch: Any) -> Any:
-        phi, centre, opt_state, hyper_opt_state = state
+        phi, center, opt_state, hyper_opt_state = state
         sampled = jax.tree.map(
-            lambda middle, array: middle + setting.sampling_scale * array, centre, noise
+            lambda middle, array: middle + setting.sampling_scale * array, center, noise
         )
         train, gradient = jax.value_and_grad(
             lambda phi: jnp.mean(
@@ -40,16 +40,16 @@ def contender(start: Start, steps_a_call: int) -> Contender:
         phi = optax.apply_updates(phi, change)
         valid, slope = jax.value_and_grad(
             lambda h: _data_loss(setting, _weights(setting, phi, h), *valid_batch)
-        )(centre)
+        )(center)
         change, hyper_opt_state = hyper_optimizer.update(slope, hyper_opt_state)
-        centre = optax.apply_updates(centre, change)
-        return (phi, centre, opt_state, hyper_opt_state), (train, valid)
+        center = optax.apply_updates(center, change)
+        return (phi, center, opt_state, hyper_opt_state), (train, valid)
 
     def drawing_step(state: Any, key: jax.Array, data: Any) -> Any:
         key_noise, *keys = jax.random.split(key, 3)
         noise = [
-            jax.random.normal(k, (setting.samples, centre.size))
-            for k, centre in zip(jax.random.split(key_noise, len(state[1])), state[1], strict=True)
+            jax.random.normal(k, (setting.samples, center.size))
+            for k, center in zip(jax.random.split(key_noise, len(state[1])), state[1], strict=True)
         ]
         batches = data
         if setting.batch is not None:

@@ -25,28 +25,28 @@ def contender(start: Start) -> Contender:
     """Float32 throughout; the sampled λ share one batched product."""
     setting, train, valid = start.setting, start.data.train, start.data.valid
     hypernet_loss = value_and_grad(lambda phi, *rest: _hypernet_loss(setting, phi, *rest))
-    hyper_loss = value_and_grad(lambda centre, *rest: _valid_loss(setting, centre, *rest))
+    hyper_loss = value_and_grad(lambda center, *rest: _valid_loss(setting, center, *rest))
 
     def first():
         # Flat, V first, as autograd differentiates lists of arrays.
         phi = [array.copy() for part in start.hypernet for array in part]
         sizes = [np.prod(shape, dtype=int) for shape in setting.shapes] if setting.rank else [1]
-        centre = [np.full(size, setting.start, np.float32) for size in sizes]
-        return phi, centre, _blank(phi), _blank(centre)
+        center = [np.full(size, setting.start, np.float32) for size in sizes]
+        return phi, center, _blank(phi), _blank(center)
 
     def step(state, noise, train_batch, valid_batch):
-        phi, centre, phi_adam, centre_adam = state
+        phi, center, phi_adam, centre_adam = state
         scale = np.float32(setting.sampling_scale)
-        sampled = [middle + scale * array for middle, array in zip(centre, noise, strict=True)]
+        sampled = [middle + scale * array for middle, array in zip(center, noise, strict=True)]
         train_loss, gradient = hypernet_loss(phi, sampled, *train_batch)
         if setting.optimizer == "adam":
             phi, phi_adam = _adam(phi, gradient, phi_adam, setting.learning_rate)
         else:
             rate = np.float32(setting.learning_rate)
             phi = [array - rate * change for array, change in zip(phi, gradient, strict=True)]
-        valid_loss, gradient = hyper_loss(centre, phi, *valid_batch)
-        centre, centre_adam = _adam(centre, gradient, centre_adam, setting.hyper_learning_rate)
-        return (phi, centre, phi_adam, centre_adam), (train_loss, valid_loss)
+        valid_loss, gradient = hyper_loss(center, phi, *valid_batch)
+        center, centre_adam = _adam(center, gradient, centre_adam, setting.hyper_learning_rate)
+        return (phi, center, phi_adam, centre_adam), (train_loss, valid_loss)
 
     state = first()
     random = np.random.default_rng(0)
@@ -95,8 +95,8 @@ def _hypernet_loss(setting: Setting, phi, sampled, inputs, targets):
     return loss + np.float32(setting.decay_scale / 10 / setting.samples) * sum(penalties)
 
 
-def _valid_loss(setting: Setting, centre, phi, inputs, targets):
-    params = _weights(setting, phi, [anp.reshape(array, (1, -1)) for array in centre])
+def _valid_loss(setting: Setting, center, phi, inputs, targets):
+    params = _weights(setting, phi, [anp.reshape(array, (1, -1)) for array in center])
     return setting.loss_factor * _mean_squared_error(params, inputs, targets)
 
 

@@ -13,8 +13,8 @@ import optax
 import shohypernet as shn
 from benchmarks import machine, settings
 from benchmarks.settings import Draws, Hypernet, Setting, Start
-from shohypernet import sharding
-from shohypernet.data import CLASSES, Data, minibatch
+from shohypernet._internal import sharding
+from shohypernet.batches import CLASSES, Data, minibatch
 from shohypernet.models import MLP
 
 
@@ -150,7 +150,7 @@ def draws(setting: Setting, steps: int, seed: int) -> Draws:
     """What the library draws for λ in a seed's first steps, and rows drawn here.
 
     ε is read through the library's own plugs: with the loss Σ_k φ_k λ_k, and λ̂ = 0 held still and
-    sampled with scale 1, the gradient that the optimiser of φ is given is ε.
+    sampled with scale 1, the gradient that the optimizer of φ is given is ε.
     """
     problem = problem_of(setting)
     weights = jax.tree.map(jnp.zeros_like, problem.init(jax.random.key(0)))
@@ -216,7 +216,7 @@ def replay(setting: Setting, data: Data, draws: Draws, seed: int) -> np.ndarray:
 def _hypernet(setting: Setting) -> shn.hypernets.Hypernet:
     weights = jax.eval_shape(problem_of(setting).init, jax.random.key(0))
     if setting.rank:
-        return shn.hypernets.factorised(weights, setting.rank)
+        return shn.hypernets.factorized(weights, setting.rank)
     return shn.hypernets.linear(weights)
 
 

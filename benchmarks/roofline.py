@@ -31,7 +31,7 @@ class Work(NamedTuple):
 
     Attributes:
       image_bytes: of images and targets, read.
-      state_bytes: of φ and its optimiser's moments, read and written.
+      state_bytes: of φ and its optimizer's moments, read and written.
       flops: of all products.
     """
 

@@ -3,13 +3,13 @@
 Algorithm 3 of the paper, one step:
 
     λ_k = λ̂ + s ε_k,  ε_k ~ N(0, I),  w_k = w_φ(λ_k),  k = 1 … K
-    φ ← φ − Optimiser of ∇ (1/K) Σ_k [L(training images, w_k) + penalty(λ_k, w_k)]
+    φ ← φ − Optimizer of ∇ (1/K) Σ_k [L(training images, w_k) + penalty(λ_k, w_k)]
     λ̂ ← λ̂ − Adam of dL(validation images, w_φ(λ̂))/dλ̂
 
-The hypernet is linear, w_φ(λ) = λ U + b, or factorised, w_φ(λ) = (λ V + c) U + b, with one U and b
+The hypernet is linear, w_φ(λ) = λ U + b, or factorized, w_φ(λ) = (λ V + c) U + b, with one U and b
 for each array of w. L is f·MSE, whose constant the comparison does not need; the penalty is
 exp(λ) ‖w‖₂ for one λ, and (d/10) Σ_i exp(λ_i) w_i² for one a weight. (There λ is told from log d,
-for a factorised hypernet of 89,610 inputs that start at −7 blows up.)
+for a factorized hypernet of 89,610 inputs that start at −7 blows up.)
 """
 
 import itertools
@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from shohypernet.data import CLASSES, Data
+from shohypernet.batches import CLASSES, Data
 
 PIXELS = 784
 ADAM_DECAYS = (0.9, 0.999)
@@ -32,7 +32,7 @@ class Setting(NamedTuple):
     Attributes:
       name: as it is printed.
       hidden: widths of the network's hidden layers.
-      rank: of the factorised hypernet, with a decay for each weight; 0 for the linear hypernet,
+      rank: of the factorized hypernet, with a decay for each weight; 0 for the linear hypernet,
         with one decay for all.
       train_images: in the pool that training minibatches are drawn from.
       valid_images: likewise.
@@ -136,7 +136,7 @@ class Contender(NamedTuple):
     Attributes:
       advance: `advance(steps)` goes on from where it is, with its own draws, and waits for the end.
       steps_a_call: the number to ask of it, so that a call is long to the clock but not to us.
-      replay: `replay(draws) -> losses`: from the start with the draws given; the penalised training
+      replay: `replay(draws) -> losses`: from the start with the draws given; the penalized training
         loss and the validation loss of each step, shape (2, steps).
     """
 

@@ -1,4 +1,4 @@
-"""The contenders in PyTorch, eager and compiled, with its own optimisers."""
+"""The contenders in PyTorch, eager and compiled, with its own optimizers."""
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ def eager(start: Start) -> Contender:
 
 
 def compiled(start: Start) -> Contender:
-    """The same with `torch.compile` over both losses, gradients included, and the optimisers."""
+    """The same with `torch.compile` over both losses, gradients included, and the optimizers."""
     return _contender(start, torch.compile)
 
 
@@ -29,32 +29,32 @@ def _contender(start: Start, transform) -> Contender:
             [torch.tensor(array, requires_grad=True) for array in part] for part in start.hypernet
         ]
         sizes = [int(np.prod(shape)) for shape in setting.shapes] if setting.rank else [1]
-        centre = [torch.full((size,), setting.start, requires_grad=True) for size in sizes]
+        center = [torch.full((size,), setting.start, requires_grad=True) for size in sizes]
         flat = [array for part in phi for array in part]
         optimizer = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[setting.optimizer]
         hypernet_optimizer = optimizer(flat, lr=setting.learning_rate)
         hyper_optimizer = torch.optim.Adam(
-            centre,
+            center,
             lr=setting.hyper_learning_rate,
             betas=settings.ADAM_DECAYS,
             eps=settings.ADAM_EPSILON,
         )
         steps = transform(hypernet_optimizer.step), transform(hyper_optimizer.step)
-        return phi, flat, centre, steps
+        return phi, flat, center, steps
 
     def step(state, noise, train_batch, valid_batch):
-        phi, flat, centre, (move_hypernet, move_hyperparams) = state
+        phi, flat, center, (move_hypernet, move_hyperparams) = state
         with torch.no_grad():
             sampled = [
                 middle + setting.sampling_scale * array
-                for middle, array in zip(centre, noise, strict=True)
+                for middle, array in zip(center, noise, strict=True)
             ]
         train_loss = hypernet_loss(setting, phi, sampled, *train_batch)
         _set_gradient(flat, train_loss)
         move_hypernet()
         frozen = [[array.detach() for array in part] for part in phi]
-        loss = valid_loss(setting, frozen, centre, *valid_batch)
-        _set_gradient(centre, loss)
+        loss = valid_loss(setting, frozen, center, *valid_batch)
+        _set_gradient(center, loss)
         move_hyperparams()
         return train_loss.detach(), loss.detach()
 
@@ -109,8 +109,8 @@ def _hypernet_loss(setting: Setting, phi, sampled, inputs, targets):
     return loss + setting.decay_scale / 10 / setting.samples * sum(penalties)
 
 
-def _valid_loss(setting: Setting, phi, centre, inputs, targets):
-    params = _weights(setting, phi, [array[None] for array in centre])
+def _valid_loss(setting: Setting, phi, center, inputs, targets):
+    params = _weights(setting, phi, [array[None] for array in center])
     return setting.loss_factor * _mean_squared_error(params, inputs, targets)
 
 

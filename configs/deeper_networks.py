@@ -36,14 +36,14 @@ def get_config(data: str = "mnist_5k") -> ConfigDict:
             # The paper's hypernet, searched like ours, below, in half as many rounds, one at a
             # time: hypernet_learning_rate 3e-4, 1e-3, 3e-3; hyper_learning_rate 1e-4, 1e-3, 0.01;
             # sampling_scale 0.003, 0.1. The faster λ moves, the worse it ends, up to 0.09.
-            "factorised": decay_problem.paper(quick).to_dict()
+            "factorized": decay_problem.paper(quick).to_dict()
             | {"samples": 1, "init_scale": 0.05, "hypernet_learning_rate": 1e-3},
             "tuned": decay_problem.tuned(quick),
         }
     )
     # The same number of training steps for all, with 100 examples in each.
     rounds = config.training.steps // config.tuned.inner_steps
-    for settings in (config.paper, config.factorised):
+    for settings in (config.paper, config.factorized):
         settings.update({"rounds": rounds, "batch_size": 100})
     # Searched on the validation loss of seed 0, 784-100-10, MNIST in its standard order, one at a
     # time: hyper_learning_rate 0.03, 0.05, 0.1; damping 0, 1e-3, 0.1; iterations 1, 3; inner_steps

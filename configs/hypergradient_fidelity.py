@@ -1,8 +1,8 @@
 """Ours: how true every hypergradient is, against its cost, on a problem with an exact answer.
 
 At λ = −5 expect conjugate gradients to be within 0.99 cosine after 50 products, the Neumann series
-to be far slower, T1 − T2 to be about 0.4, the paper's factorised hypernet to point nowhere, and the
-centred Kronecker one to be within 0.95 after 5,000 training steps.
+to be far slower, T1 − T2 to be about 0.4, the paper's factorized hypernet to point nowhere, and the
+centered Kronecker one to be within 0.95 after 5,000 training steps.
 
     python -m experiments.hypergradient_fidelity --config=configs/hypergradient_fidelity.py \\
       --workdir=DIR
@@ -32,7 +32,7 @@ def get_config(data: str = "mnist_5k") -> ConfigDict:
             "hypernet_steps": (20, 100) if quick else (100, 1_000, 5_000),
             "hypernet_inner_steps": 10,
             "hypernet_learning_rate": 1e-3,  # Adam, for all of φ at once
-            "weights_learning_rate": 1e-3,  # Adam on a cosine, for w₀ of centred hypernets
+            "weights_learning_rate": 1e-3,  # Adam on a cosine, for w₀ of centered hypernets
             "jacobian_learning_rate": 1e-3,  # likewise, for those that learn J
             "kronecker_iterations": 3,
             "sampling_scale": 0.003,  # the paper's variance of 1e-5

@@ -1,6 +1,6 @@
 """Figure 1: the losses over weight and hyperparameter (Lorraine and Duvenaud, 2018, section 2).
 
-Expect the numerical best response to be sin(λ + π) to rounding, its linearisation at λ̂ = 0 to be
+Expect the numerical best response to be sin(λ + π) to rounding, its linearization at λ̂ = 0 to be
 −λ, and λ_φ* = 1.2 near λ* = π/2.
 
     python -m experiments.loss_manifold --config=configs/loss_manifold.py --workdir=DIR
@@ -21,7 +21,7 @@ def get_config() -> ConfigDict:
             "weight_high": 2.0,
             "hyperparam_low": -math.pi,
             "hyperparam_high": math.pi,
-            "linearised_at": 0.0,  # λ̂
+            "linearized_at": 0.0,  # λ̂
             # The authors' validation loss, sin w, is that of −π/2: then λ* and λ_φ* are the same.
             # Between −1 and 1 the best response would pass it twice, and λ* be either place.
             "valid_weight": -1.2,

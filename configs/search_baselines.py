@@ -1,6 +1,6 @@
 """The appendix figure: hyper-training beside black-box searches (Lorraine and Duvenaud, 2018).
 
-Expect centred hyper-training to end below every search with 10 decays, but not to be below them
+Expect centered hyper-training to end below every search with 10 decays, but not to be below them
 from early on, for it is one training as long as the budget; and with 7,850 to be below all the way.
 
     python -m experiments.search_baselines --config=configs/search_baselines.py:mnist --workdir=DIR
@@ -37,7 +37,7 @@ def get_config(data: str = "mnist_5k") -> ConfigDict:
         "units": 5,
         # Hyper-training with the Kronecker hypernet, with the settings of the large problem; rounds
         # are as many as the budget has room for.
-        "centred": decay_problem.tuned(quick),
+        "centered": decay_problem.tuned(quick),
         # Hyper-training with the paper's hypernets: Algorithm 3.
         "inner_steps": 5,
         "samples": 1,
@@ -45,10 +45,10 @@ def get_config(data: str = "mnist_5k") -> ConfigDict:
         "hypernet_learning_rate": 1e-4,
         "hypernet_decay": 0.03,  # of that, what is left at the end; on the way, exponentially
         "hyper_learning_rate": 2e-2,
-        # With a decay for each weight the hypernet is the factorised one, of this rank.
+        # With a decay for each weight the hypernet is the factorized one, of this rank.
         "rank": 10,
-        "factorised_learning_rate": 1e-3,
-        "factorised_sampling_scale": 0.1,
+        "factorized_learning_rate": 1e-3,
+        "factorized_sampling_scale": 0.1,
     }
     if quick:
         config |= {

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from configs import decay_problem
 
 METHODS = (
-    "centred hyper-training",
+    "centered hyper-training",
     "hyper-training",
     "unrolled",
     "truncated",
@@ -46,7 +46,7 @@ def get_config(data: str = "mnist_5k") -> ConfigDict:
             "neumann_step_size": 0.1,  # below 1/λ_max, about 0.12
             "inner_rates": (0.03, 0.1),  # SGD with momentum 0.9
             "hypernet_rates": (1e-4, 1e-3),  # Adam
-            "centred_rates": (1e-3, 3e-3),  # Adam
+            "centered_rates": (1e-3, 3e-3),  # Adam
             "hyper_rates": (0.01, 0.1) if quick else (0.01, 0.03, 0.1, 0.3),  # Adam
             "sampling_scale": 0.003,  # the paper's variance of 1e-5
         }

@@ -1,6 +1,6 @@
 r"""Figure 6: learn the best response, or the loss? (Lorraine and Duvenaud, 2018, section 4.6.)
 
-Expect the stochastically trained hypernet's error to be centred on 0 and to spread least, the one
+Expect the stochastically trained hypernet's error to be centered on 0 and to spread least, the one
 of 25 fixed λ to over-predict, and the Gaussian process to spread most, its sign that of the 25 λ.
 
     python -m experiments.weights_versus_loss --config=configs/weights_versus_loss.py:mnist \

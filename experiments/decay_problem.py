@@ -14,7 +14,7 @@ import numpy as np
 
 import shohypernet as shn
 from shohypernet import ridge
-from shohypernet.data import CLASSES, Data, load
+from shohypernet.batches import CLASSES, Data, load
 from shohypernet.models import MLP
 from shohypernet.problem import Problem
 from shohypernet.ridge import Losses

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 import shohypernet as shn
 from experiments import decay_problem, hyper_training, launch, report
-from shohypernet.data import CLASSES, Data
+from shohypernet.batches import CLASSES, Data
 from shohypernet.problem import Problem
 
 SPLITS = "validation", "test"
@@ -48,7 +48,7 @@ class Network(NamedTuple):
       grid: trainings at each of them, losses of shape (decays, seeds, 3).
       tuned: the history of hyper-training with our settings, for all seeds.
       paper: with the paper's hypernet and settings, for the first seed.
-      factorised: with the paper's hypernet and our settings, for all seeds.
+      factorized: with the paper's hypernet and our settings, for all seeds.
       retrained: trainings from the start at each seed's final λ̂, losses of shape (seeds, 3).
     """
 
@@ -57,7 +57,7 @@ class Network(NamedTuple):
     grid: Trainings
     tuned: shn.History
     paper: shn.History
-    factorised: shn.History
+    factorized: shn.History
     retrained: Trainings
 
     @property
@@ -100,7 +100,7 @@ def _network(
     for kind, method, count in (
         ("tuned", hyper_training.tuned(problem, config.tuned), None),
         ("paper", hyper_training.paper(problem, config.paper), 1),
-        ("factorised", hyper_training.factorised(problem, config.factorised, config.start), None),
+        ("factorized", hyper_training.factorized(problem, config.factorized, config.start), None),
     ):
         print(f"{name}: hyper-training, {kind}.", flush=True)
         results[kind] = hyper_training.fit(
@@ -148,10 +148,10 @@ def _timed(train: Callable[..., jax.Array], *arguments: Any) -> Trainings:
 def _claims(network: Network, config: Any) -> list[dict[str, Any]]:
     best = network.grid.losses[network.best].mean(0)
     tuned = [losses[-1].mean() for losses in _losses(network.tuned)]
-    seconds = min(network.tuned.seconds[-1], network.factorised.seconds[-1])
+    seconds = min(network.tuned.seconds[-1], network.factorized.seconds[-1])
     by_then, rival = (
         [np.interp(seconds, history.seconds, losses.mean(1)) for losses in _losses(history)]
-        for history in (network.tuned, network.factorised)
+        for history in (network.tuned, network.factorized)
     )
     again = network.retrained.losses.mean(0)
     evaluations = int(network.tuned.gradient_evaluations[-1].mean())
@@ -222,7 +222,7 @@ def _summary(network: Network, config: Any) -> dict[str, Any]:
         },
         "tuned": hyper_trained(network.tuned),
         "paper": hyper_trained(network.paper),
-        "factorised": hyper_trained(network.factorised),
+        "factorized": hyper_trained(network.factorized),
         "retrained": {
             "valid_loss": network.retrained.losses[:, 1].tolist(),
             "test_loss": network.retrained.losses[:, 2].tolist(),
@@ -236,7 +236,7 @@ def _arrays(found: list[Network]) -> dict[str, Any]:
         arrays[f"{network.name}: log decays"] = network.decays
         arrays[f"{network.name}: grid losses"] = network.grid.losses
         arrays[f"{network.name}: retrained losses"] = network.retrained.losses
-        for kind in ("tuned", "paper", "factorised"):
+        for kind in ("tuned", "paper", "factorized"):
             fields = getattr(network, kind)._asdict()
             del fields["hyperparams"]
             arrays |= {f"{network.name}, {kind}: {field}": x for field, x in fields.items()}
@@ -251,28 +251,28 @@ def _draw(found: list[Network]) -> Figure:
     for column, network in enumerate(found):
         for row, name in enumerate(SPLITS):
             panel, place = axes[row, column], row + 1
-            for history, colour, mark, label in (
-                (network.tuned, report.COLOURS[0], "o", "hyper-training, tuned"),
-                (network.paper, report.COLOURS[1], "s", "hyper-training, paper"),
-                (network.factorised, report.COLOURS[3], "^", "paper's hypernet, tuned"),
+            for history, color, mark, label in (
+                (network.tuned, report.COLORS[0], "o", "hyper-training, tuned"),
+                (network.paper, report.COLORS[1], "s", "hyper-training, paper"),
+                (network.factorized, report.COLORS[3], "^", "paper's hypernet, tuned"),
             ):
                 losses = _losses(history)[place][1:]
                 cost = history.gradient_evaluations.mean(1)[1:]
-                look = {"color": colour, "marker": mark, "markersize": 3.5}
+                look = {"color": color, "marker": mark, "markersize": 3.5}
                 panel.plot(cost, losses.mean(1), **look, label=label)
                 panel.fill_between(
-                    cost, losses.min(1), losses.max(1), color=colour, alpha=0.15, linewidth=0
+                    cost, losses.min(1), losses.max(1), color=color, alpha=0.15, linewidth=0
                 )
-            for losses, colour, style, label in (
+            for losses, color, style, label in (
                 (network.grid.losses[network.best], "0.2", "--", "best single decay of a grid"),
                 (
                     network.retrained.losses,
-                    report.COLOURS[2],
+                    report.COLORS[2],
                     "-.",
                     r"trained anew at the tuned $\hat\lambda$",
                 ),
             ):
-                panel.axhline(losses[:, place].mean(), color=colour, linestyle=style, label=label)
+                panel.axhline(losses[:, place].mean(), color=color, linestyle=style, label=label)
             panel.set(yscale="log", ylabel=f"{name} loss (MSE)" if column == 0 else "")
         axes[0, column].set_title(network.name)
         axes[1, column].set_xlabel("gradient evaluations a seed")

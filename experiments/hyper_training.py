@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 import shohypernet as shn
-from shohypernet.data import Data
+from shohypernet.batches import Data
 from shohypernet.problem import Problem
 
 # One of many decays has a gradient of 1e-7 or less, beside which Adam's 1e-8 would be no small
@@ -19,8 +19,8 @@ HYPER_EPSILON = 1e-15
 
 
 def paper(problem: Problem, settings: Any, *, simultaneous: bool = False) -> shn.HyperOptimizer:
-    """The factorised linear hypernet, by Algorithm 3, or by 4 if simultaneous."""
-    hypernet = shn.hypernets.factorised(jax.eval_shape(problem.init, jax.random.key(0)))
+    """The factorized linear hypernet, by Algorithm 3, or by 4 if simultaneous."""
+    hypernet = shn.hypernets.factorized(jax.eval_shape(problem.init, jax.random.key(0)))
     optimizer = optax.adam(settings.hypernet_learning_rate)
     hyper_optimizer = optax.adam(settings.hyper_learning_rate)
     if simultaneous:
@@ -37,13 +37,13 @@ def paper(problem: Problem, settings: Any, *, simultaneous: bool = False) -> shn
     )
 
 
-def factorised(problem: Problem, settings: Any, start: float) -> shn.HyperOptimizer:
+def factorized(problem: Problem, settings: Any, start: float) -> shn.HyperOptimizer:
     """The paper's hypernet by Algorithm 3 with the care that ours got: cosines, and λ − start in.
 
     As it is, λ = −7 in each of 79,510 inputs makes φ so badly scaled that the weights blow up or
     stand still.
     """
-    plain = shn.hypernets.factorised(
+    plain = shn.hypernets.factorized(
         jax.eval_shape(problem.init, jax.random.key(0)), init_scale=settings.init_scale
     )
 
@@ -64,11 +64,11 @@ def factorised(problem: Problem, settings: Any, start: float) -> shn.HyperOptimi
 
 
 def tuned(problem: Problem, settings: Any) -> shn.HyperOptimizer:
-    """The centred hypernet with a Kronecker-factored Jacobian, both step sizes on a cosine."""
+    """The centered hypernet with a Kronecker-factored Jacobian, both step sizes on a cosine."""
     updates = settings.rounds * settings.inner_steps
-    return shn.centred_response(
+    return shn.centered_response(
         problem,
-        shn.hypernets.kronecker(
+        shn.jacobians.kronecker(
             problem,
             refresh_every=settings.refresh_every,
             iterations=settings.iterations,
@@ -87,7 +87,7 @@ def _on_cosine(settings: Any) -> optax.GradientTransformation:
 def tuned_rounds(
     budget: int, inner_steps: int, batch_size: int, outputs: int, refresh_every: int = 50
 ) -> int:
-    """Rounds of a centred Kronecker hypernet that a budget of gradient evaluations has room for.
+    """Rounds of a centered Kronecker hypernet that a budget of gradient evaluations has room for.
 
     Every round has its inner steps, a hyper-gradient and its way back through J; those that look at
     the curvature, batches of 1,000 examples in all, and two for each output of each layer.

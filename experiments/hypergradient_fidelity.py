@@ -26,9 +26,9 @@ import optax
 
 import shohypernet as shn
 from experiments import decay_problem, launch, report
-from shohypernet import hypergradients, hypernets, ridge
-from shohypernet.data import Data, minibatch
-from shohypernet.hypergradients.inner import Inner
+from shohypernet import hypergradients, hypernets, jacobians, ridge
+from shohypernet.batches import Data, minibatch
+from shohypernet.hypergradients._inner import Inner
 from shohypernet.hypernets import Hypernet, Jacobian
 from shohypernet.linear_solvers import conjugate_gradient, identity, neumann
 from shohypernet.problem import Problem
@@ -38,7 +38,7 @@ MARKS = "osD^vP*X<>dhp8H1"
 MEGABYTE = 2**20
 CLAIMED = "conjugate gradients", 50, 0.99  # method, budget, least cosine at the main level
 HYPERNET_LEAST = 0.95
-PAPER, KRONECKER = "hypernet, factorised (paper)", "centred, Kronecker"
+PAPER, KRONECKER = "hypernet, factorized (paper)", "centered, Kronecker"
 
 
 class Point(NamedTuple):
@@ -113,7 +113,7 @@ def entries(problem: Problem, config: Any) -> list[Entry]:
 
 
 def _hypernets(problem: Problem, config: Any) -> Iterable[Entry]:
-    """Hyper-training as in the paper, and with hypernets centred at λ̂."""
+    """Hyper-training as in the paper, and with hypernets centered at λ̂."""
     weights = jax.eval_shape(problem.init, jax.random.key(0))
 
     def adam(steps: int, rate: float) -> optax.GradientTransformation:
@@ -128,30 +128,30 @@ def _hypernets(problem: Problem, config: Any) -> Iterable[Entry]:
             samples=2,
         )
 
-    def centred(jacobian: Callable[[int], Jacobian]) -> Callable[..., Any]:
+    def centered(jacobian: Callable[[int], Jacobian]) -> Callable[..., Any]:
         return lambda steps: functools.partial(
-            shn.centred_response,
+            shn.centered_response,
             jacobian=jacobian(steps),
             optimizer=adam(steps, config.weights_learning_rate),
         )
 
     def learned(hypernet: Hypernet) -> Callable[..., Any]:
-        return centred(
-            lambda steps: hypernets.linearised(
+        return centered(
+            lambda steps: jacobians.linearized(
                 problem, hypernet, optimizer=adam(steps, config.jacobian_learning_rate), samples=2
             )
         )
 
     def kronecker(iterations: int) -> Callable[..., Any]:
-        return centred(lambda steps: hypernets.kronecker(problem, iterations=iterations))
+        return centered(lambda steps: jacobians.kronecker(problem, iterations=iterations))
 
     for name, build in {
-        PAPER: paper(hypernets.factorised(weights)),
+        PAPER: paper(hypernets.factorized(weights)),
         "hypernet, structured (STN)": paper(hypernets.structured(weights)),
-        "centred, factorised": learned(hypernets.factorised(weights)),
-        "centred, structured (Delta-STN)": learned(hypernets.structured(weights)),
-        "centred, elementwise": learned(hypernets.elementwise(weights)),
-        "centred, Kronecker, 1 iteration": kronecker(1),
+        "centered, factorized": learned(hypernets.factorized(weights)),
+        "centered, structured (Delta-STN)": learned(hypernets.structured(weights)),
+        "centered, elementwise": learned(hypernets.elementwise(weights)),
+        "centered, Kronecker, 1 iteration": kronecker(1),
         KRONECKER: kronecker(config.kronecker_iterations),
     }.items():
         for steps in config.hypernet_steps:
@@ -200,7 +200,7 @@ def hypernet_entry(
 
 
 def recorder() -> optax.GradientTransformation:
-    """An optimiser that moves nothing, and whose state is the last gradient."""
+    """An optimizer that moves nothing, and whose state is the last gradient."""
 
     def init(params: Any) -> Any:
         return optax.tree.zeros_like(params)
@@ -378,7 +378,7 @@ def _claim_hypernet(rows: list[Row], config: Any) -> dict[str, Any]:
     return report.claim(
         f"At λ = {level:g}, a hypernet gives a cosine of {HYPERNET_LEAST} or more after {steps:,} "
         "training steps.",
-        f"centred, Kronecker: {shown[KRONECKER]}; the paper's factorised: {shown[PAPER]}",
+        f"centered, Kronecker: {shown[KRONECKER]}; the paper's factorized: {shown[PAPER]}",
         holds=bool(found[KRONECKER]) and min(found[KRONECKER]) >= HYPERNET_LEAST,
     )
 
@@ -388,12 +388,12 @@ def _mean(rows: list[Row], field: str, level: float) -> float:
 
 
 def _looks(rows: list[Row]) -> dict[str, dict[str, Any]]:
-    """A look for each method: no two share marker and colour, and grey leaves the markers."""
+    """A look for each method: no two share marker and color, and gray leaves the markers."""
     methods = list(dict.fromkeys(row.method for row in rows))
-    styles = itertools.product(report.STYLES, report.COLOURS)
+    styles = itertools.product(report.STYLES, report.COLORS)
     return {
-        method: {"marker": mark, "color": colour, "linestyle": style, "label": method}
-        for method, mark, (style, colour) in zip(methods, itertools.cycle(MARKS), styles)
+        method: {"marker": mark, "color": color, "linestyle": style, "label": method}
+        for method, mark, (style, color) in zip(methods, itertools.cycle(MARKS), styles)
     }
 
 

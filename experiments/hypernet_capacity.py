@@ -2,7 +2,7 @@ r"""Of our own: the wider a hypernet is, the nearer it comes to the best respons
 
 python -m experiments.hypernet_capacity --config=configs/hypernet_capacity.py --workdir=DIR
 
-The paper's theorem: a universal approximator that minimises E_{p(λ)} L_train(w_φ(λ), λ) gives the
+The paper's theorem: a universal approximator that minimizes E_{p(λ)} L_train(w_φ(λ), λ) gives the
 best response at every λ in the support. Here p(λ) is uniform, w_φ has one hidden layer of ReLUs,
 and the best response is known for two problems of one λ and 7,850 weights:
 
@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 
 import shohypernet as shn
 from experiments import launch, principal_axes, report, small_problem
-from shohypernet.data import CLASSES, Data, load
+from shohypernet.batches import CLASSES, Data, load
 from shohypernet.diagnostics import best_response_error
 from shohypernet.hypernets import Hypernet
 from shohypernet.problem import Problem
@@ -199,10 +199,10 @@ def claim(label: str, widths: np.ndarray, errors: Errors) -> dict[str, Any]:
 
 def _draw(widths: np.ndarray, errors: dict[str, Errors]) -> Figure:
     figure, axes = plt.subplots(1, 2, figsize=(10, 4.6))
-    looks = zip(report.COLOURS, report.STYLES, ("o", "s"), strict=False)
-    for (name, each), (colour, style, mark) in zip(errors.items(), looks, strict=False):
+    looks = zip(report.COLORS, report.STYLES, ("o", "s"), strict=False)
+    for (name, each), (color, style, mark) in zip(errors.items(), looks, strict=False):
         for panel, values in zip(axes, each, strict=True):
-            look = {"color": colour, "marker": mark}
+            look = {"color": color, "marker": mark}
             panel.loglog(widths, values.mean(axis=1), style, label=LABELS[name], **look)
             panel.loglog(widths, values, linestyle="", markersize=3, alpha=0.5, **look)
     axes[0].set(

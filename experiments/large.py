@@ -171,21 +171,21 @@ def _draw(config: Any, found: dict[str, Tuned], reference: Reference) -> Figure:
     }
     if config.per == "weight":
         lines["exact hypergradient, 30 steps"] = reference.path[-1], "--"
-    looks = zip(report.COLOURS, "osD", strict=False)
-    for (label, (history, retrained, _)), (colour, mark) in zip(found.items(), looks, strict=False):
+    looks = zip(report.COLORS, "osD", strict=False)
+    for (label, (history, retrained, _)), (color, mark) in zip(found.items(), looks, strict=False):
         costs = history.seconds, history.gradient_evaluations.mean(1)
         for column, cost in enumerate(costs):
             for row, losses in enumerate((history.valid_loss, history.test_loss)):
                 panel = axes[row, column]
-                look = {"color": colour, "marker": mark, "markersize": 4, "linewidth": 1.2}
+                look = {"color": color, "marker": mark, "markersize": 4, "linewidth": 1.2}
                 panel.plot(cost[1:], losses.mean(1)[1:], **look, label=label)
                 panel.fill_between(
-                    cost[1:], losses.min(1)[1:], losses.max(1)[1:], color=colour, alpha=0.15
+                    cost[1:], losses.min(1)[1:], losses.max(1)[1:], color=color, alpha=0.15
                 )
                 panel.plot(
                     cost[1:],
                     retrained[1:, row],
-                    color=colour,
+                    color=color,
                     linestyle=(0, (1, 1)),
                     label=f"{label}: retrained at " + r"$\hat\lambda$",
                 )

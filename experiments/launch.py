@@ -19,9 +19,9 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from shohypernet.data import DataError
-from shohypernet.fit import NonFiniteLoss
-from shohypernet.interruption import Interrupted
+from shohypernet.batches import DataError
+from shohypernet.fitting._driver import NonFiniteLoss
+from shohypernet.fitting._signals import Interrupted
 
 USAGE = """Usage: python -m experiments.NAME --config=configs/NAME.py --workdir=NEW_FOLDER
        [--config.FIELD=VALUE ...] [--resume]

@@ -142,10 +142,10 @@ def _draw_paths(axes: Axes, results: dict[float, shn.Result], optimum: float) ->
     axes.axhline(
         optimum, color="0.4", linestyle=":", label=f"cross-validated optimum, ±{TOLERANCE} shaded"
     )
-    looks = zip(report.COLOURS, report.STYLES, strict=True)
-    for (scale, result), (colour, style) in zip(sorted(results.items()), looks, strict=False):
+    looks = zip(report.COLORS, report.STYLES, strict=True)
+    for (scale, result), (color, style) in zip(sorted(results.items()), looks, strict=False):
         paths = axes.plot(
-            result.history.step, result.history.hyperparams, color=colour, linestyle=style
+            result.history.step, result.history.hyperparams, color=color, linestyle=style
         )
         count = len(paths)
         paths[0].set_label(f"sampling sd {scale:g}, {count} seed{'s' if count > 1 else ''}")

@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 
 from experiments import launch, report
 
-SEARCHED = 1_001  # points; the neighbours of the best one bracket the minimum
+SEARCHED = 1_001  # points; the neighbors of the best one bracket the minimum
 HALVINGS = 60  # of that bracket, until float64 has no number inside
 ROUNDING = 1e-9  # ample for what is computed in float64
 NEAR = 0.1  # in λ, from λ̂
@@ -131,7 +131,7 @@ def train_loss(weight: jax.Array, hyperparam: jax.Array) -> jax.Array:
     return -jnp.logaddexp(-1.0, -(distance**2)) - (hyperparam + jnp.sin(2 * hyperparam)) / 10
 
 
-def minimiser(function: Scalars, low: float, high: float) -> jax.Array:
+def minimizer(function: Scalars, low: float, high: float) -> jax.Array:
     """Where a smooth function is least between two bounds: a grid, then bisection of its slope."""
     grid = jnp.linspace(low, high, SEARCHED)
     best = grid[jnp.argmin(jax.vmap(function)(grid))]
@@ -156,7 +156,7 @@ def best_response(low: float, high: float) -> Scalars:
         return jax.lax.custom_root(
             jax.grad(loss),
             jnp.zeros(()),
-            solve=lambda slope, start: minimiser(loss, low, high),
+            solve=lambda slope, start: minimizer(loss, low, high),
             tangent_solve=lambda curvature, cross: cross / curvature(jnp.ones(())),
         )
 
@@ -166,7 +166,7 @@ def best_response(low: float, high: float) -> Scalars:
 def explore(config: Any) -> tuple[Surfaces, Response, Response, Found]:
     """Computes all that is drawn and claimed; in float64 where that is on."""
     low, high = config.hyperparam_low, config.hyperparam_high
-    start = jnp.asarray(config.linearised_at)
+    start = jnp.asarray(config.linearized_at)
     exact = jax.jit(best_response(config.weight_low, config.weight_high))
     touched, tangent = jax.linearize(exact, start)
 
@@ -189,7 +189,7 @@ def explore(config: Any) -> tuple[Surfaces, Response, Response, Found]:
         return Response(*map(np.asarray, (path, weights, train[0], valid[0])))
 
     def optimum(response: Scalars) -> jax.Array:
-        return jax.jit(lambda: minimiser(lambda x: valid_loss(response(x)), low, high))()
+        return jax.jit(lambda: minimizer(lambda x: valid_loss(response(x)), low, high))()
 
     weights = jnp.linspace(config.weight_low, config.weight_high, config.surface_points)
     hyperparams = jnp.linspace(low, high, config.surface_points)
@@ -217,10 +217,10 @@ def _require_sensible(config: Any) -> None:
             "weight_low and weight_high must reach beyond -1 and 1, between which the best "
             f"responses lie, got {config.weight_low} and {config.weight_high}."
         )
-    if not config.hyperparam_low < config.linearised_at < config.hyperparam_high:
+    if not config.hyperparam_low < config.linearized_at < config.hyperparam_high:
         raise ValueError(
-            "linearised_at must lie between hyperparam_low and hyperparam_high, got "
-            f"{config.linearised_at}, {config.hyperparam_low} and {config.hyperparam_high}."
+            "linearized_at must lie between hyperparam_low and hyperparam_high, got "
+            f"{config.linearized_at}, {config.hyperparam_low} and {config.hyperparam_high}."
         )
     if min(config.surface_points, config.curve_points) < 2:
         raise ValueError(
@@ -240,11 +240,11 @@ def _draw(surfaces: Surfaces, exact: Response, linear: Response, found: Found) -
     # Beyond the picture's weights there is no surface for the line to lie on.
     shown = np.abs(linear.weights - np.mean(surfaces.weights)) <= np.ptp(surfaces.weights) / 2
     shown = Response(*(np.where(shown, value, np.nan) for value in linear))
-    for response, colour, line, label in (
-        (exact, report.COLOURS[0], "-", r"exact best response $w^*(\lambda)$"),
-        (shown, report.COLOURS[1], "--", r"linear best response $w_\phi(\lambda)$"),
+    for response, color, line, label in (
+        (exact, report.COLORS[0], "-", r"exact best response $w^*(\lambda)$"),
+        (shown, report.COLORS[1], "--", r"linear best response $w_\phi(\lambda)$"),
     ):
-        look = {"color": colour, "linestyle": line, "linewidth": 2.5}
+        look = {"color": color, "linestyle": line, "linewidth": 2.5}
         train.plot(response.weights, response.hyperparams, response.train_loss, **look)
         valid.plot(response.weights, response.hyperparams, response.valid_loss, **look)
         profile.plot(response.hyperparams, response.valid_loss, label=label, **look)
@@ -252,15 +252,15 @@ def _draw(surfaces: Surfaces, exact: Response, linear: Response, found: Found) -
     _draw_surface(valid, surfaces, surfaces.valid_loss)
 
     start, linear_optimum, optimum = found.places
-    for response, place, colour, mark, name in (
+    for response, place, color, mark, name in (
         (exact, start, "0.1", "o", r"$\hat\lambda$"),
-        (exact, optimum, report.COLOURS[0], "s", r"$\lambda^*$"),
-        (linear, linear_optimum, report.COLOURS[1], "D", r"$\lambda_{\phi^*}$"),
+        (exact, optimum, report.COLORS[0], "s", r"$\lambda^*$"),
+        (linear, linear_optimum, report.COLORS[1], "D", r"$\lambda_{\phi^*}$"),
     ):
         weight, train_loss, valid_loss = (
             np.interp(place, response.hyperparams, values) for values in response[1:]
         )
-        look = {"color": colour, "marker": mark, "markersize": 8, "markeredgecolor": "white"}
+        look = {"color": color, "marker": mark, "markersize": 8, "markeredgecolor": "white"}
         train.plot([weight], [place], [train_loss], **look)
         valid.plot([weight], [place], [valid_loss], **look)
         profile.plot([place], [valid_loss], linestyle="", label=name, **look)

@@ -24,8 +24,8 @@ from matplotlib.figure import Figure
 import shohypernet as shn
 from experiments import decay_problem, launch, report
 from experiments.hypergradient_fidelity import recorder
-from shohypernet import hypernets
-from shohypernet.data import CLASSES, Data, minibatch
+from shohypernet import hypernets, jacobians
+from shohypernet.batches import CLASSES, Data, minibatch
 from shohypernet.hypergradients import implicit
 from shohypernet.hypergradients.curvature import gauss_newton
 from shohypernet.linear_solvers import conjugate_gradient
@@ -33,7 +33,7 @@ from shohypernet.models import MLP
 from shohypernet.problem import Problem
 
 CONVERGED = 0.999  # cosine between references of half and of all conjugate-gradient steps
-NAMES = "factorised (paper)", "centred, elementwise", "centred, Kronecker"
+NAMES = "factorized (paper)", "centered, elementwise", "centered, Kronecker"
 
 
 def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str, Any]:
@@ -85,24 +85,24 @@ def _builders(problem: Problem, config: Any) -> dict[str, Callable[..., shn.Hype
     def cosine(rate: float) -> optax.GradientTransformation:
         return optax.adam(optax.cosine_decay_schedule(rate, config.steps))
 
-    def centred(jacobian: hypernets.Jacobian) -> Callable[..., shn.HyperOptimizer]:
+    def centered(jacobian: hypernets.Jacobian) -> Callable[..., shn.HyperOptimizer]:
         return functools.partial(
-            shn.centred_response, problem, jacobian, optimizer=cosine(config.learning_rate)
+            shn.centered_response, problem, jacobian, optimizer=cosine(config.learning_rate)
         )
 
-    learned = hypernets.linearised(
+    learned = jacobians.linearized(
         problem, hypernets.elementwise(weights), optimizer=cosine(config.jacobian_learning_rate)
     )
     paper = functools.partial(
         shn.local_response,
         problem,
-        hypernets.factorised(weights),
+        hypernets.factorized(weights),
         hypernet_optimizer=optax.adam(config.hypernet_learning_rate),
         sampler=shn.hyperparameters.local_gaussian(config.sampling_scale),
         samples=2,
     )
-    kronecker = hypernets.kronecker(problem, iterations=config.iterations, damping=config.damping)
-    return dict(zip(NAMES, (paper, centred(learned), centred(kronecker)), strict=True))
+    kronecker = jacobians.kronecker(problem, iterations=config.iterations, damping=config.damping)
+    return dict(zip(NAMES, (paper, centered(learned), centered(kronecker)), strict=True))
 
 
 def _hypergradient(
@@ -182,10 +182,10 @@ def _claim(cosines: dict[str, dict[float, dict[str, float]]]) -> dict[str, Any]:
 
 def _draw(cosines: dict[str, dict[float, dict[str, float]]], config: Any) -> Figure:
     figure, axes = plt.subplots(figsize=(6.5, 4.2))
-    looks = zip(report.COLOURS, report.STYLES, "osD", strict=False)
-    for (name, each), (colour, style, mark) in zip(cosines.items(), looks, strict=False):
+    looks = zip(report.COLORS, report.STYLES, "osD", strict=False)
+    for (name, each), (color, style, mark) in zip(cosines.items(), looks, strict=False):
         found = [one["cosine"] for one in each.values()]
-        axes.plot(list(each), found, color=colour, linestyle=style, marker=mark, label=name)
+        axes.plot(list(each), found, color=color, linestyle=style, marker=mark, label=name)
         shaky = [d for d, one in each.items() if one["converged"] < CONVERGED]
         axes.plot(
             shaky, [each[d]["cosine"] for d in shaky], "o", mfc="none", color="0.3", markersize=11,

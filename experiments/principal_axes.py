@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from shohypernet import ridge
-from shohypernet.data import Data
+from shohypernet.batches import Data
 from shohypernet.problem import Problem
 
 INIT_SCALE = 0.01  # as in the paper; N(0, s²) is the same in all axes

@@ -9,8 +9,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-# Dark to light, so that they stay apart in grey; line styles tell them apart as well.
-COLOURS = ("#0b3c5d", "#d1495b", "#2e8b57", "#e3a72f")
+# Dark to light, so that they stay apart in gray; line styles tell them apart as well.
+COLORS = ("#0b3c5d", "#d1495b", "#2e8b57", "#e3a72f")
 STYLES = ("-", "--", "-.", ":")
 
 mpl.rcParams.update(

@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 import shohypernet as shn
 from experiments import decay_problem, hyper_training, launch, report
 from shohypernet import ridge, search
-from shohypernet.data import CLASSES, IMAGE_SHAPE, Data
+from shohypernet.batches import CLASSES, IMAGE_SHAPE, Data
 from shohypernet.models import MLP
 from shohypernet.problem import Problem
 from shohypernet.ridge import Losses, Ridge
@@ -32,7 +32,7 @@ from shohypernet.search import Search
 
 FEATURES = IMAGE_SHAPE[0] * IMAGE_SHAPE[1] + 1  # the bias last
 EVERY_WEIGHT = FEATURES * CLASSES
-OURS, PAPER = "centred hyper-training", "hyper-training"
+OURS, PAPER = "centered hyper-training", "hyper-training"
 FIRST_PART = 0.1  # of the budget, from which the paper's claim is to hold
 
 
@@ -189,7 +189,7 @@ def methods(
         )
     if count < EVERY_WEIGHT:
         found["TPE"] = search.tpe(space, like, steps=steps)
-        found["Bayesian optimisation"] = search.bayesian(space, like, steps=steps)
+        found["Bayesian optimization"] = search.bayesian(space, like, steps=steps)
 
     def by_search(method: Search) -> Curve:
         result = search.run(
@@ -223,18 +223,18 @@ def methods(
         return Curve(grid, np.max(seconds, axis=0), valid, test)
 
     return {
-        OURS: lambda: hyper_train_centred(problem, data, count, config),
+        OURS: lambda: hyper_train_centered(problem, data, count, config),
         PAPER: lambda: hyper_train(problem, data, count, config),
     } | {name: lambda method=method: by_search(method) for name, method in found.items()}
 
 
-def hyper_train_centred(problem: Problem, data: Data, count: int, config: Any) -> Curve:
+def hyper_train_centered(problem: Problem, data: Data, count: int, config: Any) -> Curve:
     """Algorithm 3 with the Kronecker hypernet."""
-    inner_steps = config.centred.inner_steps
+    inner_steps = config.centered.inner_steps
     rounds = hyper_training.tuned_rounds(
-        config.budget, inner_steps, config.batch_size, CLASSES, config.centred.refresh_every
+        config.budget, inner_steps, config.batch_size, CLASSES, config.centered.refresh_every
     )
-    settings = ConfigDict(config.centred.to_dict() | {"rounds": rounds})
+    settings = ConfigDict(config.centered.to_dict() | {"rounds": rounds})
     method = hyper_training.tuned(problem, settings)
     return _follow(problem, method, data, count, config, rounds, inner_steps)
 
@@ -245,9 +245,9 @@ def hyper_train(problem: Problem, data: Data, count: int, config: Any) -> Curve:
     hypernet, learning_rate = shn.hypernets.linear(weights), config.hypernet_learning_rate
     scale = config.sampling_scale
     if count == EVERY_WEIGHT:
-        hypernet = shn.hypernets.factorised(weights, config.rank)
-        learning_rate = config.factorised_learning_rate
-        scale = config.factorised_sampling_scale
+        hypernet = shn.hypernets.factorized(weights, config.rank)
+        learning_rate = config.factorized_learning_rate
+        scale = config.factorized_sampling_scale
     rounds = config.budget // (config.samples * config.inner_steps + 1)
     schedule = optax.exponential_decay(
         learning_rate, rounds * config.inner_steps, config.hypernet_decay
@@ -370,13 +370,13 @@ def _claim_many(curves: dict[int, dict[str, Curve]], optima: dict[int, Losses]) 
 LOOKS = {
     OURS: {"color": "0.1", "linestyle": "-", "linewidth": 2.5, "marker": "o"},
     PAPER: {"color": "0.1", "linestyle": "--", "linewidth": 1.5, "marker": "X"},
-    "random search": {"color": report.COLOURS[0], "linestyle": "-", "marker": "s"},
-    "grid search": {"color": report.COLOURS[0], "linestyle": ":", "marker": "D"},
-    "successive halving": {"color": report.COLOURS[1], "linestyle": "-", "marker": "^"},
-    "Hyperband": {"color": report.COLOURS[1], "linestyle": "--", "marker": "v"},
-    "TPE": {"color": report.COLOURS[2], "linestyle": "-", "marker": "<"},
-    "Bayesian optimisation": {"color": report.COLOURS[2], "linestyle": "--", "marker": ">"},
-    "freeze-thaw": {"color": report.COLOURS[3], "linestyle": "-", "marker": "P"},
+    "random search": {"color": report.COLORS[0], "linestyle": "-", "marker": "s"},
+    "grid search": {"color": report.COLORS[0], "linestyle": ":", "marker": "D"},
+    "successive halving": {"color": report.COLORS[1], "linestyle": "-", "marker": "^"},
+    "Hyperband": {"color": report.COLORS[1], "linestyle": "--", "marker": "v"},
+    "TPE": {"color": report.COLORS[2], "linestyle": "-", "marker": "<"},
+    "Bayesian optimization": {"color": report.COLORS[2], "linestyle": "--", "marker": ">"},
+    "freeze-thaw": {"color": report.COLORS[3], "linestyle": "-", "marker": "P"},
 }
 
 

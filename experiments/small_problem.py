@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 
 import shohypernet as shn
 from experiments import report
-from shohypernet.data import Data, load
+from shohypernet.batches import Data, load
 from shohypernet.hypernets import Hypernet
 from shohypernet.models import MLP
 from shohypernet.problem import Problem
@@ -95,14 +95,14 @@ def loss_at(curve: Curve, hyperparams: float) -> float:
 def draw_curves(axes: Axes, crosses: Curve, learned: Curve) -> None:
     """Training and validation losses against λ: lines from the hypernet, crosses from training."""
     splits = {"validation": ("valid_loss", "-", "x"), "training": ("train_loss", "--", "+")}
-    for colour, (name, (split, line, mark)) in zip(report.COLOURS, splits.items(), strict=False):
+    for color, (name, (split, line, mark)) in zip(report.COLORS, splits.items(), strict=False):
         made, trained = getattr(learned, split), getattr(crosses, split)
-        axes.plot(learned.hyperparams, made, line, color=colour, label=f"{name}, hypernet")
+        axes.plot(learned.hyperparams, made, line, color=color, label=f"{name}, hypernet")
         axes.plot(
             crosses.hyperparams,
             trained,
             mark,
-            color=colour,
+            color=color,
             markersize=5,
             label=f"{name}, trained to convergence",
         )

@@ -23,14 +23,14 @@ import shohypernet as shn
 from experiments import decay_problem, hyper_training, launch, report
 from experiments.decay_problem import Reference
 from shohypernet import ridge
-from shohypernet.data import CLASSES, Data, minibatch
-from shohypernet.fit import NonFiniteLoss
+from shohypernet.batches import CLASSES, Data, minibatch
+from shohypernet.fitting._driver import NonFiniteLoss
 from shohypernet.linear_solvers import conjugate_gradient, identity, neumann
 from shohypernet.problem import Problem
 
 MOMENTUM = 0.9
 DIVERGED = 2.0  # times the loss of the first weights
-CENTRED, HYPERNET, UNROLLED = "centred hyper-training", "hyper-training", "unrolled"
+CENTRED, HYPERNET, UNROLLED = "centered hyper-training", "hyper-training", "unrolled"
 MARKS = "osD^vP*Xh"
 SPLITS = {"valid": "validation", "test": "test"}
 
@@ -81,7 +81,7 @@ def methods(config: Any) -> dict[str, Method]:
         def method(problem: Problem, inner_rate: Any, hyper_rate: Any) -> shn.HyperOptimizer:
             return build(
                 problem,
-                inner_optimizer=optax.sgd(inner_rate, momentum=MOMENTUM),
+                optimizer=optax.sgd(inner_rate, momentum=MOMENTUM),
                 hyper_optimizer=_hyper_optimizer(hyper_rate),
                 **options,
             )
@@ -96,9 +96,9 @@ def methods(config: Any) -> dict[str, Method]:
     series = neumann(products, config.neumann_step_size)
     known = {
         CENTRED: Method(
-            _centred,
+            _centered,
             steps,
-            config.centred_rates,
+            config.centered_rates,
             lambda budget: hyper_training.tuned_rounds(budget, steps, config.batch_size, CLASSES),
         ),
         HYPERNET: Method(
@@ -129,10 +129,10 @@ def _hyper_optimizer(learning_rate: Any) -> optax.GradientTransformation:
     return optax.adam(learning_rate, eps=hyper_training.HYPER_EPSILON)
 
 
-def _centred(problem: Problem, inner_rate: Any, hyper_rate: Any) -> shn.HyperOptimizer:
-    return shn.centred_response(
+def _centered(problem: Problem, inner_rate: Any, hyper_rate: Any) -> shn.HyperOptimizer:
+    return shn.centered_response(
         problem,
-        shn.hypernets.kronecker(problem),
+        shn.jacobians.kronecker(problem),
         optimizer=optax.adam(inner_rate),
         hyper_optimizer=_hyper_optimizer(hyper_rate),
     )
@@ -143,7 +143,7 @@ def _hyper_training(config: Any) -> Callable[[Problem, Any, Any], shn.HyperOptim
         weights = jax.eval_shape(problem.init, jax.random.key(0))
         return shn.local_response(
             problem,
-            shn.hypernets.factorised(weights),
+            shn.hypernets.factorized(weights),
             hypernet_optimizer=optax.adam(inner_rate),
             hyper_optimizer=_hyper_optimizer(hyper_rate),
             sampler=shn.hyperparameters.local_gaussian(config.sampling_scale),
@@ -330,10 +330,10 @@ def _arrays(tuned: dict[str, Tuned], reference: Reference) -> dict[str, Any]:
 
 def _draw(tuned: dict[str, Tuned], reference: Reference) -> Any:
     figure, axes = plt.subplots(2, 2, figsize=(12, 8.5), sharex="col", sharey="row")
-    looks = zip(itertools.product(report.STYLES, report.COLOURS), MARKS, strict=False)
-    for (name, one), ((style, colour), mark) in zip(tuned.items(), looks, strict=False):
+    looks = zip(itertools.product(report.STYLES, report.COLORS), MARKS, strict=False)
+    for (name, one), ((style, color), mark) in zip(tuned.items(), looks, strict=False):
         history = one.result.history
-        look = {"color": colour, "linestyle": style, "marker": mark, "markersize": 4}
+        look = {"color": color, "linestyle": style, "marker": mark, "markersize": 4}
         costs = history.seconds, history.gradient_evaluations.mean(1)
         for column, cost in enumerate(costs):
             for row, losses in enumerate((history.valid_loss, history.test_loss)):
@@ -341,7 +341,7 @@ def _draw(tuned: dict[str, Tuned], reference: Reference) -> Any:
                 # The first evaluation, of fresh weights, is far above all others.
                 panel.plot(cost[1:], losses.mean(1)[1:], **look, linewidth=1, label=name)
                 panel.fill_between(
-                    cost[1:], losses.min(1)[1:], losses.max(1)[1:], color=colour, alpha=0.15
+                    cost[1:], losses.min(1)[1:], losses.max(1)[1:], color=color, alpha=0.15
                 )
     lines = {
         "best single decay": (reference.scalar_losses, ":"),

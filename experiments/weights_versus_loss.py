@@ -29,7 +29,7 @@ from shohypernet.hyperparameters import Sampler
 from shohypernet.problem import Problem
 
 QUANTILES = (0.05, 0.5, 0.95)
-CENTRED = 0.1  # |median| of an error centred on 0, as a part of its 90 % range
+CENTRED = 0.1  # |median| of an error centered on 0, as a part of its 90 % range
 NEAR_BEST = 0.02  # of the true best loss
 
 # The paper's three, each with what improves on it here.
@@ -287,7 +287,7 @@ def _claims(
             holds=medians["fixed"].mean() > 0,
         ),
         report.claim(
-            "The stochastically trained linear hypernet's error is centred on 0 "
+            "The stochastically trained linear hypernet's error is centered on 0 "
             f"(its median within {CENTRED:.0%} of its 90 % range, every seed).",
             f"medians {_listed(medians['stochastic'], '+.3f')} nats, ranges "
             f"{_listed(ranges['stochastic'])}. The mean error is {low:+.3f} on the tenth of λ with "
@@ -334,15 +334,15 @@ def _draw(true: np.ndarray, inferred: dict[str, np.ndarray]) -> Figure:
     errors = {name: np.ravel(each - true) for name, each in inferred.items()}
     ends = np.quantile(np.concatenate([errors[name] for name in COLUMNS]), (0.005, 0.999))
     bins = np.linspace(ends[0], ends[1], 61).tolist()
-    columns = zip(axes.T, report.COLOURS, COLUMNS.items(), strict=False)
-    for (above, below), colour, (name, ours) in columns:
+    columns = zip(axes.T, report.COLORS, COLUMNS.items(), strict=False)
+    for (above, below), color, (name, ours) in columns:
         above.plot(
-            true, inferred[name][0], ".", color=colour, markersize=2, alpha=0.25, rasterized=True
+            true, inferred[name][0], ".", color=color, markersize=2, alpha=0.25, rasterized=True
         )
         above.axline((1, 1), slope=1, color="0.1", linewidth=1, label="inferred = true")
         above.set(title=NAMES[name], xlabel="true loss (nats)")
         above.legend(loc="upper left", fontsize=8)
-        _draw_errors(below, errors[name], bins, colour)
+        _draw_errors(below, errors[name], bins, color)
         if ours:
             below.hist(
                 errors[ours],
@@ -364,13 +364,13 @@ def _draw(true: np.ndarray, inferred: dict[str, np.ndarray]) -> Figure:
     return figure
 
 
-def _draw_errors(axes: Axes, errors: np.ndarray, bins: list[float], colour: str) -> None:
-    axes.hist(errors, bins, density=True, color=colour, alpha=0.6)
+def _draw_errors(axes: Axes, errors: np.ndarray, bins: list[float], color: str) -> None:
+    axes.hist(errors, bins, density=True, color=color, alpha=0.6)
     low, median, high = np.quantile(errors, QUANTILES)
     axes.axvline(0, color="0.1", linewidth=1)
-    axes.axvline(median, color=colour, linestyle="--", label=f"median {median:+.3f}")
+    axes.axvline(median, color=color, linestyle="--", label=f"median {median:+.3f}")
     axes.axvspan(
-        low, high, color=colour, alpha=0.12, linewidth=0, label=f"90 %: {low:+.3f} to {high:+.3f}"
+        low, high, color=color, alpha=0.12, linewidth=0, label=f"90 %: {low:+.3f} to {high:+.3f}"
     )
     axes.set(xlabel="inferred − true loss (nats), all sets")
 

@@ -1,22 +1,23 @@
-"""Stochastic hyperparameter optimisation through hypernetworks, in JAX.
+"""Stochastic hyperparameter optimization through hypernetworks, in JAX.
 
 A hypernetwork w_φ(λ) learns to output nearly optimal weights for any hyperparameters λ, and λ
 follows the validation gradient through it (Lorraine and Duvenaud, 2018, arXiv:1802.09419).
 """
 
 from shohypernet import (
-    data,
+    batches,
     diagnostics,
     hypergradients,
     hypernets,
     hyperparameters,
+    jacobians,
     linear_solvers,
     losses,
     penalties,
     search,
 )
-from shohypernet.fit import History, Result, fit
-from shohypernet.hypergradients.back_optimisation import back_optimisation
+from shohypernet.fitting._driver import History, Result, fit
+from shohypernet.hypergradients.back_optimization import back_optimization
 from shohypernet.hypergradients.drmad import drmad
 from shohypernet.hypergradients.forward import forward, real_time
 from shohypernet.hypergradients.hoag import hoag
@@ -25,13 +26,13 @@ from shohypernet.hypergradients.reversible import reversible
 from shohypernet.hypergradients.unrolled import truncated, unrolled
 from shohypernet.hyperoptimizer import HyperOptimizer, Info
 from shohypernet.hypertraining import (
-    centred_response,
+    centered_response,
     global_response,
     local_response,
     simultaneous,
 )
+from shohypernet.inner_loop import Trained, train
 from shohypernet.problem import Problem, supervised
-from shohypernet.training import Trained, train
 
 __all__ = [
     "History",
@@ -40,9 +41,9 @@ __all__ = [
     "Problem",
     "Result",
     "Trained",
-    "back_optimisation",
-    "centred_response",
-    "data",
+    "back_optimization",
+    "batches",
+    "centered_response",
     "diagnostics",
     "drmad",
     "fit",
@@ -53,6 +54,7 @@ __all__ = [
     "hypernets",
     "hyperparameters",
     "implicit",
+    "jacobians",
     "linear_solvers",
     "local_response",
     "losses",

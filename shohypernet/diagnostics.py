@@ -7,21 +7,21 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from shohypernet import arguments
-from shohypernet.hypergradients import inner as inners
+from shohypernet._internal import validation
+from shohypernet.hypergradients import _inner as inners
+from shohypernet.hypergradients._inner import InnerOptimizer
 from shohypernet.hypergradients.curvature import hessian, slope
-from shohypernet.hypergradients.inner import InnerOptimizer
 from shohypernet.problem import Problem
 
 _UNUSED = (
-    "changes neither loss, and no step of the inner optimiser. Is it used at all, or detached by "
+    "changes neither loss, and no step of the inner optimizer. Is it used at all, or detached by "
     "an int() or a stop_gradient?"
 )
 NOT_IN_LOSSES = (
     "enters neither loss, and this method sees nothing else. A decay must be a penalty in "
-    "train_loss, not a setting of the optimiser as in optax.adamw; a step size or momentum doesn't "
+    "train_loss, not a setting of the optimizer as in optax.adamw; a step size or momentum doesn't "
     "move the minimum of the training loss. unrolled(), truncated(), forward() and real_time() can "
-    "tune what the inner optimiser reads."
+    "tune what the inner optimizer reads."
 )
 _WITHOUT_WEIGHTS = (
     "changes the training loss by as much for all weights, and so not where its minimum lies."
@@ -96,7 +96,7 @@ def sharpness(
     Returns:
       A scalar, a little below the eigenvalue where the iteration hasn't converged.
     """
-    arguments.whole("sharpness", steps=steps)
+    validation.whole("sharpness", steps=steps)
     key_loss, key_first = jax.random.split(key)
     product = hessian(problem)(params, hyperparams, batch, key_loss)
     first = optax.tree.random_like(key_first, params)
@@ -111,12 +111,12 @@ def untunable(
     valid_batch: Any,
     key: jax.Array,
     *,
-    inner_optimizer: InnerOptimizer | None = None,
+    optimizer: InnerOptimizer | None = None,
 ) -> dict[str, str]:
     """What a method cannot tune, and why, in plain words: a check to make before a run.
 
     A method moves λ by dL_valid/dλ, which comes directly from L_valid, through the minimum of
-    L_train, or through steps of the inner optimiser. Where all of these are exactly zero, at
+    L_train, or through steps of the inner optimizer. Where all of these are exactly zero, at
     weights drawn at random, the hyperparameter would silently stay where it starts.
 
     Args:
@@ -125,9 +125,9 @@ def untunable(
       train_batch: a batch of training examples.
       valid_batch: a batch of validation examples.
       key: for the weights and directions that are tried.
-      inner_optimizer: for `unrolled`, `truncated`, `forward`, `real_time` and `drmad`, what they
+      optimizer: for `unrolled`, `truncated`, `forward`, `real_time` and `drmad`, what they
         are given. None for hyper-training, `implicit`, `hoag`, `reversible` and
-        `back_optimisation`, which see the training loss alone.
+        `back_optimization`, which see the training loss alone.
 
     Returns:
       A reason for each hyperparameter that can't be tuned, by its path in the tree; empty if all
@@ -149,16 +149,16 @@ def untunable(
         return slope(problem, train_batch, key_steps, direction)(params, hyperparams)
 
     def through_steps(hyperparams: Any) -> jax.Array:
-        assert inner_optimizer is not None
-        optimizer = inners.optimizer_at(inner_optimizer, hyperparams)
-        inner = inners.Inner(params, optimizer.init(params))
-        advance = inners.step(problem, inner_optimizer)
+        assert optimizer is not None
+        at = inners.optimizer_at(optimizer, hyperparams)
+        inner = inners.Inner(params, at.init(params))
+        advance = inners.step(problem, optimizer)
         # Momentum shows in the second step.
         for _ in range(2):
             inner, _ = advance(inner, hyperparams, train_batch, key_steps)
         return jnp.asarray(optax.tree.vdot(inner.params, direction))
 
-    through = through_minimum if inner_optimizer is None else through_steps
+    through = through_minimum if optimizer is None else through_steps
     leaves, treedef = jax.tree.flatten(hyperparams)
     paths = [path for path, _ in jax.tree.leaves_with_path(hyperparams)]
     by_valid, by_train, by_path = (
@@ -177,7 +177,7 @@ def untunable(
         elif felt:
             reason = _WITHOUT_DERIVATIVE
         else:
-            reason = NOT_IN_LOSSES if inner_optimizer is None else _UNUSED
+            reason = NOT_IN_LOSSES if optimizer is None else _UNUSED
         name = jax.tree_util.keystr(path, simple=True, separator=".") or "λ"
         some = "" if stuck.all() else f", {stuck.sum():,} of its {stuck.size:,} numbers:"
         reasons[name] = f"{name}{some} {reason}"

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from shohypernet import arguments, draws
+from shohypernet._internal import random, validation
 
 Sampler = Callable[[jax.Array, Any], Any]
 
@@ -56,7 +56,7 @@ class Spec:
 def real(loc: float = 0.0, scale: float = 1.0) -> Spec:
     """Any real number, left as it is; prior N(loc, scale²)."""
     _require(math.isfinite(loc), f"real() needs a finite loc, got {loc}.")
-    arguments.positive("real", scale=scale)
+    validation.positive("real", scale=scale)
     return Spec(
         kind="real",
         decode=lambda unconstrained: unconstrained,
@@ -264,10 +264,10 @@ def gaussian(loc: float = 0.0, scale: float = 1.0) -> Sampler:
       ValueError: for a negative or non-finite scale.
     """
     _require(math.isfinite(loc), f"gaussian() needs a finite loc, got {loc}.")
-    arguments.not_negative("gaussian", scale=scale)
+    validation.not_negative("gaussian", scale=scale)
 
     def draw(key: jax.Array, hyperparams: Any) -> Any:
-        noise = draws.random_like(key, hyperparams)
+        noise = random.random_like(key, hyperparams)
         return jax.tree.map(lambda leaf: loc + scale * leaf, noise)
 
     return draw
@@ -282,7 +282,7 @@ def uniform(low: float, high: float) -> Sampler:
     _require_bounds("uniform", low, high)
 
     def draw(key: jax.Array, hyperparams: Any) -> Any:
-        noise = draws.random_like(key, hyperparams, jax.random.uniform)
+        noise = random.random_like(key, hyperparams, jax.random.uniform)
         return jax.tree.map(lambda leaf: low + (high - low) * leaf, noise)
 
     return draw
@@ -322,11 +322,11 @@ def local_gaussian(scale: float) -> Sampler:
     Raises:
       ValueError: for a negative or non-finite scale.
     """
-    arguments.not_negative("local_gaussian", scale=scale)
+    validation.not_negative("local_gaussian", scale=scale)
 
     def draw(key: jax.Array, hyperparams: Any) -> Any:
-        noise = draws.random_like(key, hyperparams)
-        return jax.tree.map(lambda centre, leaf: centre + scale * leaf, hyperparams, noise)
+        noise = random.random_like(key, hyperparams)
+        return jax.tree.map(lambda center, leaf: center + scale * leaf, hyperparams, noise)
 
     return draw
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from shohypernet import arguments
+from shohypernet._internal import validation
 
 Product = Callable[[Any], Any]  # v -> C v
 
@@ -47,8 +47,8 @@ def conjugate_gradient(
     Reference:
       Hestenes and Stiefel (1952).
     """
-    arguments.whole("conjugate_gradient", steps=steps)
-    arguments.not_negative("conjugate_gradient", tolerance=tolerance)
+    validation.whole("conjugate_gradient", steps=steps)
+    validation.not_negative("conjugate_gradient", tolerance=tolerance)
 
     def solve(product: Product, target: Any) -> Solution:
         guess = optax.tree.zeros_like(target) if start is None else start
@@ -83,7 +83,7 @@ def neumann(terms: int, step_size: float | jax.Array) -> Solver:
     """The Neumann series: x = α Σ_{j=0…K} (I − αC)ʲ b.
 
     It converges if α is below 2 / λ_max(C), like gradient descent of that step size, and diverges
-    above. α has nothing to do with the inner optimiser's step size; `diagnostics.sharpness` finds
+    above. α has nothing to do with the inner optimizer's step size; `diagnostics.sharpness` finds
     λ_max.
 
     Args:
@@ -96,8 +96,8 @@ def neumann(terms: int, step_size: float | jax.Array) -> Solver:
     Reference:
       Lorraine et al. (2019), arXiv:1911.02590, Algorithm 3.
     """
-    arguments.whole("neumann", least=0, terms=terms)
-    arguments.positive("neumann", step_size=step_size)
+    validation.whole("neumann", least=0, terms=terms)
+    validation.positive("neumann", step_size=step_size)
 
     def solve(product: Product, target: Any) -> Solution:
         def add(_: jax.Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:

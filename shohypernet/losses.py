@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from shohypernet import arguments
+from shohypernet._internal import validation
 
 
 def mean_squared_error(outputs: jax.Array, targets: jax.Array) -> jax.Array:
@@ -45,5 +45,5 @@ def gaussian_nll_from_mse(mse: jax.Array, scale: float = 0.1) -> jax.Array:
       mse: in squared units of the targets, any shape.
       scale: the standard deviation of the noise, in units of the targets.
     """
-    arguments.positive("gaussian_nll", scale=scale)
+    validation.positive("gaussian_nll", scale=scale)
     return mse / (2 * scale**2) + math.log(scale * math.sqrt(2 * math.pi))

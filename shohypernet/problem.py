@@ -1,4 +1,4 @@
-"""The bilevel problem: choose λ to minimise L_valid(w*(λ)), w*(λ) = argmin_w L_train(w, λ).
+"""The bilevel problem: choose λ to minimize L_valid(w*(λ)), w*(λ) = argmin_w L_train(w, λ).
 
 A `Problem` is three pure functions. Methods see hyperparameters in unconstrained space only, so a
 problem written in natural units is wrapped by a space from `hyperparameters`.

@@ -19,7 +19,7 @@ import numpy as np
 import scipy.linalg
 import scipy.optimize
 
-from shohypernet.data import Data, Examples
+from shohypernet.batches import Data, Examples
 
 ADAM_DECAYS = (0.9, 0.999)
 ADAM_EPSILON = 1e-12

@@ -66,16 +66,16 @@ def test_untunable_by_the_training_loss_alone(mixed, key):
     assert "has no derivative" in found["rounded"]
 
 
-def test_untunable_through_the_inner_optimiser(mixed, key):
+def test_untunable_through_the_inner_optimizer(mixed, key):
     found = diagnostics.untunable(
         *mixed,
         jnp.ones(3),
         jnp.ones(3),
         key,
-        inner_optimizer=lambda lam: optax.sgd(jnp.exp(lam["rate"])),
+        optimizer=lambda lam: optax.sgd(jnp.exp(lam["rate"])),
     )
     assert set(found) == {"odds", "constant", "rounded", "decay", "unused"}
-    assert "no step of the inner optimiser" in found["unused"]
+    assert "no step of the inner optimizer" in found["unused"]
 
 
 def test_all_is_well_with_a_decay_for_each_weight(key):

@@ -277,9 +277,9 @@ def test_samples_have_the_form_asked_and_differ_between_leaves(key):
 
 CENTRE = {"scalar": jnp.array(5.0), "vector": (jnp.array([-1.0, 2.0]),)}
 SAMPLERS = {
-    "gaussian": (hp.gaussian(1.0, 3.0), lambda centre: stats.norm(1.0, 3.0)),
-    "uniform": (hp.uniform(-3.0, 4.0), lambda centre: stats.uniform(-3.0, 7.0)),
-    "local_gaussian": (hp.local_gaussian(0.5), lambda centre: stats.norm(centre, 0.5)),
+    "gaussian": (hp.gaussian(1.0, 3.0), lambda center: stats.norm(1.0, 3.0)),
+    "uniform": (hp.uniform(-3.0, 4.0), lambda center: stats.uniform(-3.0, 7.0)),
+    "local_gaussian": (hp.local_gaussian(0.5), lambda center: stats.norm(center, 0.5)),
 }
 
 
@@ -288,8 +288,8 @@ def test_every_entry_follows_its_law_apart_from_the_others(sampler, law, key):
     drawn = jax.vmap(sampler, (0, None))(jax.random.split(key, DRAWS), CENTRE)
     assert jax.tree.structure(drawn) == jax.tree.structure(CENTRE)
     entries = [drawn["scalar"], drawn["vector"][0][:, 0], drawn["vector"][0][:, 1]]
-    for entry, centre in zip(entries, [5.0, -1.0, 2.0], strict=True):
-        assert_follows(entry, law(centre))
+    for entry, center in zip(entries, [5.0, -1.0, 2.0], strict=True):
+        assert_follows(entry, law(center))
     # A correlation of independent draws has deviation 1/√DRAWS.
     between = np.corrcoef(entries)[np.triu_indices(3, 1)]
     assert np.abs(between).max() < 4.5 / np.sqrt(DRAWS)

@@ -5,7 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from shohypernet.penalties import class_norm_penalty, decays, norm_penalty, weight_decay
+from shohypernet.penalties import (
+    class_norm_penalty,
+    decays,
+    norm_penalty,
+    weight_decay,
+)
 
 
 def layers(kernel_0, bias_0, kernel_1, bias_1):

@@ -9,7 +9,12 @@ import pytest
 
 import shohypernet as shn
 from shohypernet import hypernets, losses, penalties
-from shohypernet.hyperparameters import categorical, integer, local_gaussian, log
+from shohypernet.hyperparameters import (
+    categorical,
+    integer,
+    local_gaussian,
+    log,
+)
 from shohypernet.models import MLP
 
 INPUTS = np.array([[1.0, 2.0], [0.0, -1.0], [3.0, 1.0]], np.float32)

@@ -11,7 +11,15 @@ import optax
 import pytest
 
 import shohypernet as shn
-from shohypernet import Problem, hypernets, linear_solvers, losses, penalties, supervised
+from shohypernet import (
+    Problem,
+    hypernets,
+    jacobians,
+    linear_solvers,
+    losses,
+    penalties,
+    supervised,
+)
 from shohypernet.hyperparameters import gaussian, local_gaussian, log
 from shohypernet.models import MLP
 
@@ -47,14 +55,14 @@ def _local_response(problem, params, optimizer):
 def _simultaneous(problem, params, optimizer):
     return shn.simultaneous(
         problem,
-        hypernets.factorised(params, 2),
+        hypernets.factorized(params, 2),
         hypernet_optimizer=optimizer,
         hyper_optimizer=optimizer,
     )
 
 
-def _centred(jacobian):
-    return lambda problem, params, optimizer: shn.centred_response(
+def _centered(jacobian):
+    return lambda problem, params, optimizer: shn.centered_response(
         problem,
         jacobian(problem, params, optimizer),
         optimizer=optimizer,
@@ -62,28 +70,28 @@ def _centred(jacobian):
     )
 
 
-def _linearised(problem, params, optimizer):
+def _linearized(problem, params, optimizer):
     hypernet = hypernets.structured(params)
-    return hypernets.linearised(problem, hypernet, optimizer=optimizer, samples=SAMPLES)
+    return jacobians.linearized(problem, hypernet, optimizer=optimizer, samples=SAMPLES)
 
 
 def _kronecker(problem, params, optimizer):
-    return hypernets.kronecker(problem)
+    return jacobians.kronecker(problem)
 
 
 def _gradient_method(build, **options):
     return lambda problem, params, optimizer: build(
-        problem, inner_optimizer=optimizer, hyper_optimizer=optimizer, **options
+        problem, optimizer=optimizer, hyper_optimizer=optimizer, **options
     )
 
 
-# Each method from a problem, its params and an optimiser for all there is to move.
+# Each method from a problem, its params and an optimizer for all there is to move.
 METHODS = {
     "global_response": _global_response,
     "local_response": _local_response,
     "simultaneous": _simultaneous,
-    "centred_response, linearised": _centred(_linearised),
-    "centred_response, Kronecker": _centred(_kronecker),
+    "centered_response, linearized": _centered(_linearized),
+    "centered_response, Kronecker": _centered(_kronecker),
     "unrolled": _gradient_method(shn.unrolled, segment=2),
     "truncated": _gradient_method(shn.truncated, backward_steps=2),
     "forward": _gradient_method(shn.forward),
@@ -92,13 +100,13 @@ METHODS = {
         problem, learning_rate=1e-2, momentum=0.9, hyper_optimizer=optimizer
     ),
     "drmad": _gradient_method(shn.drmad),
-    "back_optimisation": lambda problem, params, optimizer: shn.back_optimisation(
+    "back_optimization": lambda problem, params, optimizer: shn.back_optimization(
         problem, solver=optimizer, hyper_optimizer=optimizer
     ),
     "implicit": _gradient_method(shn.implicit, solver=linear_solvers.conjugate_gradient(PRODUCTS)),
     "hoag": lambda problem, params, optimizer: shn.hoag(
         problem,
-        inner_optimizer=optimizer,
+        optimizer=optimizer,
         learning_rate=1e-2,
         tolerance=lambda k: jnp.float32(0),
         solver_steps=PRODUCTS,
@@ -110,15 +118,15 @@ GRADIENT_EVALUATIONS = {
     "global_response": [SAMPLES * INNER_STEPS, 1, 1],
     "local_response": [SAMPLES * INNER_STEPS + 1] * ROUNDS,
     "simultaneous": [INNER_STEPS + 1] * ROUNDS,
-    "centred_response, linearised": [INNER_STEPS + 1 + 2 * SAMPLES * INNER_STEPS] * ROUNDS,
-    "centred_response, Kronecker": [INNER_STEPS + 2 + LOOK] * ROUNDS,
+    "centered_response, linearized": [INNER_STEPS + 1 + 2 * SAMPLES * INNER_STEPS] * ROUNDS,
+    "centered_response, Kronecker": [INNER_STEPS + 2 + LOOK] * ROUNDS,
     "unrolled": [4 * INNER_STEPS + 1] * ROUNDS,
     "truncated": [INNER_STEPS + 2 * 2 + 1] * ROUNDS,
     "forward": [INNER_STEPS * (1 + 2 * HYPERPARAMS) + 1] * ROUNDS,
     "real_time": [INNER_STEPS * (2 + 2 * HYPERPARAMS)] * ROUNDS,
     "reversible": [4 * INNER_STEPS + 1] * ROUNDS,
     "drmad": [3 * INNER_STEPS + 1] * ROUNDS,
-    "back_optimisation": [3 * INNER_STEPS + 1] * ROUNDS,
+    "back_optimization": [3 * INNER_STEPS + 1] * ROUNDS,
     "implicit": [INNER_STEPS + 2 + 2 * PRODUCTS] * ROUNDS,
     "hoag": [INNER_STEPS + 4 + 2 * PRODUCTS] * ROUNDS,
 }
@@ -126,7 +134,7 @@ GRADIENT_EVALUATIONS = {
 # Derivatives that pass through the weights and aren't counted, as they touch no data, less those
 # that are counted and don't pass. Kronecker: products with the penalties' curvature for its
 # diagonal and for three iterations, and looks, which stop at this layer's outputs.
-UNCOUNTED = {"centred_response, Kronecker": (2 * 4 - LOOK) * ROUNDS}
+UNCOUNTED = {"centered_response, Kronecker": (2 * 4 - LOOK) * ROUNDS}
 
 
 @pytest.fixture(scope="module", params=METHODS)

@@ -9,7 +9,7 @@ import pytest
 from sklearn.linear_model import Ridge as ScikitRidge
 
 from shohypernet import ridge
-from shohypernet.data import Data, Examples, load
+from shohypernet.batches import Data, Examples, load
 
 CLASSES = 3
 
@@ -29,7 +29,7 @@ def with_bias(inputs):
 @pytest.mark.parametrize("log_decay", [-2.0, np.array([-3.0, 0.5, 1.0])])
 def test_best_response_is_scikit_learns(data, log_decay):
     inputs, targets = data.train
-    # Scikit-learn minimises Σ (xw − y)² + α‖w‖², ours a mean over examples: α = n e^λ.
+    # Scikit-learn minimizes Σ (xw − y)² + α‖w‖², ours a mean over examples: α = n e^λ.
     alphas = np.broadcast_to(len(inputs) * np.exp(log_decay), (CLASSES,))
     expected = ScikitRidge(alphas, fit_intercept=False).fit(with_bias(inputs), targets).coef_.T
     found = ridge.best_response(ridge.ridge(data), log_decay)
@@ -64,7 +64,7 @@ def test_hypergradient_is_the_slope_of_the_validation_loss(data, shape):
 
 
 @pytest.mark.parametrize("start", [0.0, np.zeros(CLASSES)])
-def test_optimum_is_no_worse_than_its_neighbours(start):
+def test_optimum_is_no_worse_than_its_neighbors(start):
     # Noise in the training targets alone, so that some decay helps and too much hurts.
     rng = np.random.default_rng(4)
     weights, splits = rng.normal(size=(5, CLASSES)), []

@@ -5,21 +5,21 @@ builder of a `HyperOptimizer` of the file's own name. They count compute in grad
 elementary loss on one batch, and a product with second derivatives as two of these.
 """
 
+from shohypernet.hypergradients import _inner as inner
+from shohypernet.hypergradients import _lossless as lossless
 from shohypernet.hypergradients import (
-    back_optimisation,
+    back_optimization,
     curvature,
     drmad,
     forward,
     hoag,
     implicit,
-    inner,
-    lossless,
     reversible,
     unrolled,
 )
 
 __all__ = [
-    "back_optimisation",
+    "back_optimization",
     "curvature",
     "drmad",
     "forward",

@@ -19,7 +19,7 @@ def hessian(problem: Problem) -> Curvature:
         def gradient(params: Any) -> Any:
             return jax.grad(problem.train_loss)(params, hyperparams, batch, key)
 
-        # Linearised once, so that a product repeats none of the work at the weights.
+        # Linearized once, so that a product repeats none of the work at the weights.
         return jax.linearize(gradient, params)[1]
 
     return at

@@ -3,7 +3,7 @@
     w_t ≈ (1 − t/T) w_0 + (t/T) w_T,    t = 0 … T − 1
 
 Nothing of the training is kept but its two ends, however long it was; the gradient is only as good
-as the line. What the optimiser remembers lies on a line too, where it has derivatives.
+as the line. What the optimizer remembers lies on a line too, where it has derivatives.
 
 Fu et al. (2016), "DrMAD: Distilling Reverse-Mode Automatic Differentiation for Optimizing
 Hyperparameters of Deep Neural Networks", arXiv:1601.00917, Algorithms 1 and 2.
@@ -16,16 +16,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from shohypernet.hypergradients import inner as inners
-from shohypernet.hypergradients import rounds
-from shohypernet.hypergradients.inner import Estimate, Inner, InnerOptimizer
+from shohypernet.hypergradients import _inner as inners
+from shohypernet.hypergradients import _restarts as restarts
+from shohypernet.hypergradients._inner import Estimate, Inner, InnerOptimizer
 from shohypernet.hyperoptimizer import HyperOptimizer
 from shohypernet.problem import Problem
 
 
 def hypergradient(
     problem: Problem,
-    inner_optimizer: InnerOptimizer,
+    optimizer: InnerOptimizer,
     hyperparams: Any,
     inner: Inner,
     train_batches: Any,
@@ -36,7 +36,7 @@ def hypergradient(
 
     Args:
       problem: gives both losses.
-      inner_optimizer: Φ, an optax optimiser, or a function from λ to one.
+      optimizer: Φ, an optax optimizer, or a function from λ to one.
       hyperparams: λ, unconstrained.
       inner: where training starts.
       train_batches: a training batch for each of the T steps, on a leading axis.
@@ -48,7 +48,7 @@ def hypergradient(
       Hessian-vector product, counted as two. Where the step isn't linear in the gradient, as
       Adam's, the gradient is needed again, and isn't counted.
     """
-    advance = inners.step(problem, inner_optimizer)
+    advance = inners.step(problem, optimizer)
     inputs = inners.inputs(key, train_batches)
     steps = inners.count(train_batches)
 
@@ -79,14 +79,14 @@ def hypergradient(
 def drmad(
     problem: Problem,
     *,
-    inner_optimizer: InnerOptimizer,
+    optimizer: InnerOptimizer,
     hyper_optimizer: optax.GradientTransformation,
 ) -> HyperOptimizer:
     """DrMAD: every round trains anew from the same w_0, and only its ends are kept.
 
     Args:
       problem: what is tuned.
-      inner_optimizer: an optax optimiser, or a function from λ to one; SGD with momentum in the
+      optimizer: an optax optimizer, or a function from λ to one; SGD with momentum in the
         paper.
       hyper_optimizer: for λ.
 
@@ -96,9 +96,9 @@ def drmad(
     Reference:
       Fu et al. (2016), arXiv:1601.00917.
     """
-    return rounds.anew(
-        functools.partial(inners.start, problem, inner_optimizer),
-        functools.partial(hypergradient, problem, inner_optimizer),
+    return restarts.anew(
+        functools.partial(inners.start, problem, optimizer),
+        functools.partial(hypergradient, problem, optimizer),
         hyper_optimizer,
     )
 

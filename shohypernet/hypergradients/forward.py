@@ -19,9 +19,14 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from shohypernet.hypergradients import inner as inners
-from shohypernet.hypergradients import rounds
-from shohypernet.hypergradients.inner import Estimate, Inner, InnerOptimizer, Step
+from shohypernet.hypergradients import _inner as inners
+from shohypernet.hypergradients import _restarts as restarts
+from shohypernet.hypergradients._inner import (
+    Estimate,
+    Inner,
+    InnerOptimizer,
+    Step,
+)
 from shohypernet.hyperoptimizer import HyperOptimizer, Info
 from shohypernet.problem import Problem
 
@@ -33,9 +38,9 @@ class RealTimeState(NamedTuple):
 
     Attributes:
       hyperparams: λ, unconstrained.
-      inner: the weights and their optimiser's state.
+      inner: the weights and their optimizer's state.
       tangents: Z.
-      hyper_opt_state: the optimiser of λ.
+      hyper_opt_state: the optimizer of λ.
     """
 
     hyperparams: Any
@@ -46,7 +51,7 @@ class RealTimeState(NamedTuple):
 
 def hypergradient(
     problem: Problem,
-    inner_optimizer: InnerOptimizer,
+    optimizer: InnerOptimizer,
     hyperparams: Any,
     inner: Inner,
     train_batches: Any,
@@ -59,7 +64,7 @@ def hypergradient(
 
     Args:
       problem: gives both losses.
-      inner_optimizer: Φ, an optax optimiser, or a function from λ to one.
+      optimizer: Φ, an optax optimizer, or a function from λ to one.
       hyperparams: λ, unconstrained, n numbers.
       inner: where training starts.
       train_batches: a training batch for each of the T steps, on a leading axis.
@@ -69,7 +74,7 @@ def hypergradient(
     Returns:
       The estimate, which takes T (1 + 2n) + 1 gradient evaluations.
     """
-    advance = inners.step(problem, inner_optimizer)
+    advance = inners.step(problem, optimizer)
 
     def through(carry: tuple[Inner, Tangents], at: Any) -> tuple[tuple[Inner, Tangents], jax.Array]:
         inner, tangents, loss = _push(advance, *carry, hyperparams, *at)
@@ -85,14 +90,14 @@ def hypergradient(
 def forward(
     problem: Problem,
     *,
-    inner_optimizer: InnerOptimizer,
+    optimizer: InnerOptimizer,
     hyper_optimizer: optax.GradientTransformation,
 ) -> HyperOptimizer:
     """Forward-HG: every round trains anew from the same w_0, with the derivative alongside.
 
     Args:
       problem: what is tuned.
-      inner_optimizer: an optax optimiser, or a function from λ to one.
+      optimizer: an optax optimizer, or a function from λ to one.
       hyper_optimizer: for λ.
 
     Returns:
@@ -102,9 +107,9 @@ def forward(
     Reference:
       Algorithm 2 of Franceschi et al. (2017), arXiv:1703.01785.
     """
-    return rounds.anew(
-        functools.partial(inners.start, problem, inner_optimizer),
-        functools.partial(hypergradient, problem, inner_optimizer),
+    return restarts.anew(
+        functools.partial(inners.start, problem, optimizer),
+        functools.partial(hypergradient, problem, optimizer),
         hyper_optimizer,
     )
 
@@ -112,14 +117,14 @@ def forward(
 def real_time(
     problem: Problem,
     *,
-    inner_optimizer: InnerOptimizer,
+    optimizer: InnerOptimizer,
     hyper_optimizer: optax.GradientTransformation,
 ) -> HyperOptimizer:
     """RTHO: λ moves at every inner step, and training is never started again.
 
     Args:
       problem: what is tuned.
-      inner_optimizer: an optax optimiser, or a function from λ to one.
+      optimizer: an optax optimizer, or a function from λ to one.
       hyper_optimizer: for λ, whose updates are as many as those of the weights.
 
     Returns:
@@ -129,11 +134,11 @@ def real_time(
     Reference:
       Section 3.3 of Franceschi et al. (2017), arXiv:1703.01785.
     """
-    advance = inners.step(problem, inner_optimizer)
+    advance = inners.step(problem, optimizer)
 
     def init(key: jax.Array, hyperparams: Any) -> RealTimeState:
-        hyperparams = rounds.typed(hyperparams)
-        inner = inners.start(problem, inner_optimizer, key, hyperparams)
+        hyperparams = restarts.typed(hyperparams)
+        inner = inners.start(problem, optimizer, key, hyperparams)
         tangents = _no_tangents(inner, hyperparams)
         return RealTimeState(hyperparams, inner, tangents, hyper_optimizer.init(hyperparams))
 
@@ -144,9 +149,11 @@ def real_time(
             hyperparams, inner, tangents, opt_state = state
             inner, tangents, loss = _push(advance, inner, tangents, hyperparams, *at)
             valid_loss, gradient = _pull(problem, inner, tangents, hyperparams, valid_batch)
-            hyperparams, opt_state = rounds.move(hyper_optimizer, gradient, opt_state, hyperparams)
+            hyperparams, opt_state = restarts.move(
+                hyper_optimizer, gradient, opt_state, hyperparams
+            )
             made = Estimate(gradient, inner, loss, valid_loss, 2 + 2 * _size(hyperparams))
-            return RealTimeState(hyperparams, inner, tangents, opt_state), rounds.info(made)
+            return RealTimeState(hyperparams, inner, tangents, opt_state), restarts.info(made)
 
         state, infos = jax.lax.scan(one, state, inners.inputs(key, train_batches))
         evaluations = jnp.sum(infos.gradient_evaluations, dtype=jnp.int32)

@@ -25,10 +25,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from shohypernet import arguments
-from shohypernet.hypergradients import implicit, rounds
-from shohypernet.hypergradients import inner as inners
-from shohypernet.hypergradients.inner import Estimate, Inner
+from shohypernet._internal import validation
+from shohypernet.hypergradients import _inner as inners
+from shohypernet.hypergradients import _restarts as restarts
+from shohypernet.hypergradients import implicit
+from shohypernet.hypergradients._inner import Estimate, Inner
 from shohypernet.hyperoptimizer import HyperOptimizer, Info
 from shohypernet.linear_solvers import conjugate_gradient
 from shohypernet.problem import Problem
@@ -55,7 +56,7 @@ class State(NamedTuple):
 
     Attributes:
       hyperparams: λ, unconstrained.
-      inner: the weights and their optimiser's state.
+      inner: the weights and their optimizer's state.
       adjoint: q.
       hyper_opt_state: the step size of λ.
       rounds: k.
@@ -70,20 +71,20 @@ class State(NamedTuple):
 
 def exponential(first: float = 0.1, factor: float = 0.9) -> Callable[[jax.Array], jax.Array]:
     """Tolerances ε_k = first · factorᵏ."""
-    arguments.positive("exponential", first=first, factor=factor)
+    validation.positive("exponential", first=first, factor=factor)
     return lambda k: first * factor ** k.astype(float)
 
 
 def polynomial(first: float = 0.1, power: float = 2.0) -> Callable[[jax.Array], jax.Array]:
     """Tolerances ε_k = first / (k + 1)^power: quadratic or cubic, and summable for power > 1."""
-    arguments.positive("polynomial", first=first, power=power)
+    validation.positive("polynomial", first=first, power=power)
     return lambda k: first / (k + 1.0) ** power
 
 
 def hoag(
     problem: Problem,
     *,
-    inner_optimizer: optax.GradientTransformation,
+    optimizer: optax.GradientTransformation,
     learning_rate: float,
     tolerance: Callable[[jax.Array], jax.Array] | None = None,
     solver_steps: int = 100,
@@ -94,9 +95,9 @@ def hoag(
 
     Args:
       problem: what is tuned; strictly convex in the weights for the theory.
-      inner_optimizer: any optax optimiser of the weights. A round uses as many of its training
+      optimizer: any optax optimizer of the weights. A round uses as many of its training
         batches as it needs to reach ε_k.
-      learning_rate: the first step size 1/L, of λ. It adapts, so there is no other optimiser of λ.
+      learning_rate: the first step size 1/L, of λ. It adapts, so there is no other optimizer of λ.
       tolerance: `tolerance(k) -> ε_k`, in units of the gradient; `exponential()` if None.
       solver_steps: products with the Hessian in a round, at most.
 
@@ -105,20 +106,20 @@ def hoag(
       and K = solver_steps; how many it took is in its Info.
 
     Raises:
-      ValueError: if solver_steps is below 1, learning_rate not above 0, or inner_optimizer is a
+      ValueError: if solver_steps is below 1, learning_rate not above 0, or optimizer is a
         function of λ.
 
     Reference:
       Algorithm 1 of Pedregosa (2016), arXiv:1602.02355.
     """
-    implicit.require_fixed(inner_optimizer, "hoag")
-    arguments.whole("hoag", solver_steps=solver_steps)
-    arguments.positive("hoag", learning_rate=learning_rate)
+    implicit.require_fixed(optimizer, "hoag")
+    validation.whole("hoag", solver_steps=solver_steps)
+    validation.positive("hoag", learning_rate=learning_rate)
     tolerance = exponential() if tolerance is None else tolerance
 
     def init(key: jax.Array, hyperparams: Any) -> State:
-        hyperparams = rounds.typed(hyperparams)
-        inner = inners.start(problem, inner_optimizer, key, hyperparams)
+        hyperparams = restarts.typed(hyperparams)
+        inner = inners.start(problem, optimizer, key, hyperparams)
         dtype = jnp.result_type(*jax.tree.leaves(hyperparams))
         return State(
             hyperparams=hyperparams,
@@ -136,7 +137,7 @@ def hoag(
         key_train, key_products = jax.random.split(key)
         allowed, before = tolerance(state.rounds), tolerance(jnp.maximum(state.rounds - 1, 0))
         inner, train_loss, used = _train_until(
-            problem, inner_optimizer, state, train_batches, key_train, allowed
+            problem, optimizer, state, train_batches, key_train, allowed
         )
         made = implicit.hypergradient(
             problem,
@@ -160,7 +161,7 @@ def hoag(
             hyper_opt_state=adaptive._replace(distance=distance),
             rounds=state.rounds + 1,
         )
-        return state, rounds.info(estimate)
+        return state, restarts.info(estimate)
 
     return HyperOptimizer(init, step, lambda state: state.inner.params)
 

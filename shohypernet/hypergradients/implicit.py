@@ -3,7 +3,7 @@
     dL_valid/dλ = ∂L_valid/∂λ − (∂²L_train/∂λ∂w) C⁻¹ ∂L_valid/∂w,    C ≈ ∂²L_train/∂w² + δI
 
 It follows from ∂L_train/∂w (w*(λ), λ) = 0 by the implicit function theorem, so how the minimum was
-found doesn't matter, and the inner optimiser's settings can't be tuned. The methods differ in how
+found doesn't matter, and the inner optimizer's settings can't be tuned. The methods differ in how
 they solve with C (see `linear_solvers`):
 
     conjugate gradients   Foo et al. (2008); Rajeswaran et al. (2019), arXiv:1909.04630
@@ -18,12 +18,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from shohypernet import arguments
+from shohypernet._internal import validation
+from shohypernet.hypergradients import _inner as inners
+from shohypernet.hypergradients import _restarts as restarts
 from shohypernet.hypergradients import curvature as curvatures
-from shohypernet.hypergradients import inner as inners
-from shohypernet.hypergradients import rounds
+from shohypernet.hypergradients._inner import Estimate, Inner
 from shohypernet.hypergradients.curvature import Curvature
-from shohypernet.hypergradients.inner import Estimate, Inner
 from shohypernet.hyperoptimizer import HyperOptimizer
 from shohypernet.linear_solvers import Solver
 from shohypernet.problem import Problem
@@ -88,7 +88,7 @@ def hypergradient(
 def implicit(
     problem: Problem,
     *,
-    inner_optimizer: optax.GradientTransformation,
+    optimizer: optax.GradientTransformation,
     hyper_optimizer: optax.GradientTransformation,
     solver: Solver,
     curvature: Curvature | None = None,
@@ -101,7 +101,7 @@ def implicit(
 
     Args:
       problem: what is tuned.
-      inner_optimizer: any optax optimiser of the weights.
+      optimizer: any optax optimizer of the weights.
       hyper_optimizer: for λ.
       solver: `linear_solvers.conjugate_gradient(steps)`, `neumann(terms, step_size)`, or
         `identity()` for T1 − T2.
@@ -113,12 +113,12 @@ def implicit(
       products of the solver.
 
     Raises:
-      ValueError: if inner_optimizer is a function of λ, which this can't tune, or the damping is
+      ValueError: if optimizer is a function of λ, which this can't tune, or the damping is
         negative.
     """
-    require_fixed(inner_optimizer, "implicit")
-    arguments.not_negative("implicit", damping=damping)
-    advance = inners.step(problem, inner_optimizer)
+    require_fixed(optimizer, "implicit")
+    validation.not_negative("implicit", damping=damping)
+    advance = inners.step(problem, optimizer)
 
     def estimate(
         hyperparams: Any, inner: Inner, train_batches: Any, valid_batch: Any, key: jax.Array
@@ -143,18 +143,18 @@ def implicit(
         evaluations = len(losses) + made.gradient_evaluations
         return Estimate(made.gradient, end, jnp.mean(losses), made.valid_loss, evaluations)
 
-    return rounds.going_on(
-        functools.partial(inners.start, problem, inner_optimizer),
+    return restarts.going_on(
+        functools.partial(inners.start, problem, optimizer),
         estimate,
         hyper_optimizer,
     )
 
 
-def require_fixed(inner_optimizer: Any, method: str) -> None:
-    """Refuses an inner optimiser that depends on λ."""
-    if not isinstance(inner_optimizer, optax.GradientTransformation):
+def require_fixed(optimizer: Any, method: str) -> None:
+    """Refuses an inner optimizer that depends on λ."""
+    if not isinstance(optimizer, optax.GradientTransformation):
         raise ValueError(
-            f"{method}() needs an optax optimiser for the weights, got {inner_optimizer!r}. A "
+            f"{method}() needs an optax optimizer for the weights, got {optimizer!r}. A "
             "step size or momentum that depends on λ doesn't move the minimum of the training "
             "loss, so implicit differentiation can't tune it; unrolled(), truncated(), forward() "
             "and real_time() can."

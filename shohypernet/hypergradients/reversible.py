@@ -22,11 +22,14 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from shohypernet import arguments
-from shohypernet.hypergradients import curvature, exact_momentum, lossless, rounds
-from shohypernet.hypergradients import inner as inners
-from shohypernet.hypergradients.exact_momentum import Exact
-from shohypernet.hypergradients.inner import Estimate, Inner
+from shohypernet._internal import validation
+from shohypernet.hypergradients import _exact_momentum as exact_momentum
+from shohypernet.hypergradients import _inner as inners
+from shohypernet.hypergradients import _lossless as lossless
+from shohypernet.hypergradients import _restarts as restarts
+from shohypernet.hypergradients import curvature
+from shohypernet.hypergradients._exact_momentum import Exact
+from shohypernet.hypergradients._inner import Estimate, Inner
 from shohypernet.hyperoptimizer import HyperOptimizer
 from shohypernet.problem import Problem
 
@@ -147,7 +150,7 @@ def reversible(
       Maclaurin et al. (2015), arXiv:1502.03492.
     """
     lossless.fraction(momentum)
-    arguments.positive("reversible", learning_rate=learning_rate)
+    validation.positive("reversible", learning_rate=learning_rate)
     _require_bits(bits)
 
     def start(key: jax.Array, hyperparams: Any) -> Inner:
@@ -157,7 +160,7 @@ def reversible(
         params = unravel(lossless.decode(lossless.encode(flat, bits), bits))
         return Inner(params, Momentum(jnp.asarray(learning_rate, float)))
 
-    return rounds.anew(
+    return restarts.anew(
         start,
         functools.partial(hypergradient, problem, momentum, bits=bits),
         hyper_optimizer,

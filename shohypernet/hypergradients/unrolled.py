@@ -3,7 +3,7 @@
     w_t = Φ_t(w_{t−1}, λ),  t = 1 … T;    dL_valid/dλ = ∂L_valid/∂λ + Σ_t (∂Φ_t/∂λ)ᵀ w̄_t
     w̄_T = ∂L_valid/∂w_T,   w̄_{t−1} = (∂Φ_t/∂w_{t−1})ᵀ w̄_t
 
-Φ is one step of any optax optimiser on L_train, and may itself depend on λ: step sizes and momenta
+Φ is one step of any optax optimizer on L_train, and may itself depend on λ: step sizes and momenta
 can be tuned. Truncated after K of the T steps, the sum leaves out how the first T − K depend on λ.
 
 Domke (2012), "Generic Methods for Optimization-Based Modeling"; Maclaurin et al. (2015),
@@ -19,17 +19,18 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from shohypernet import arguments
-from shohypernet.hypergradients import inner as inners
-from shohypernet.hypergradients import rounds, segments
-from shohypernet.hypergradients.inner import Estimate, Inner, InnerOptimizer
+from shohypernet._internal import validation
+from shohypernet.hypergradients import _inner as inners
+from shohypernet.hypergradients import _restarts as restarts
+from shohypernet.hypergradients import _segments as segments
+from shohypernet.hypergradients._inner import Estimate, Inner, InnerOptimizer
 from shohypernet.hyperoptimizer import HyperOptimizer
 from shohypernet.problem import Problem
 
 
 def hypergradient(
     problem: Problem,
-    inner_optimizer: InnerOptimizer,
+    optimizer: InnerOptimizer,
     hyperparams: Any,
     inner: Inner,
     train_batches: Any,
@@ -43,7 +44,7 @@ def hypergradient(
 
     Args:
       problem: gives both losses.
-      inner_optimizer: Φ, an optax optimiser, or a function from λ to one.
+      optimizer: Φ, an optax optimizer, or a function from λ to one.
       hyperparams: λ, unconstrained.
       inner: where training starts.
       train_batches: a training batch for each of the T steps, on a leading axis.
@@ -69,7 +70,7 @@ def hypergradient(
     segment = segments.square_root(last) if segment is None else segment
     if segment < 1:
         raise ValueError(f"a segment needs 1 step or more, got segment={segment}.")
-    advance = inners.step(problem, inner_optimizer)
+    advance = inners.step(problem, optimizer)
 
     def train(hyperparams: Any, inner: Inner, inputs: Any) -> tuple[Inner, jax.Array]:
         return segments.scan(
@@ -98,17 +99,17 @@ def hypergradient(
 def unrolled(
     problem: Problem,
     *,
-    inner_optimizer: InnerOptimizer,
+    optimizer: InnerOptimizer,
     hyper_optimizer: optax.GradientTransformation,
     segment: int | None = None,
 ) -> HyperOptimizer:
     """Full unrolling: every round trains anew from the same w_0, and is differentiated whole.
 
-    λ is tuned for just that training: its start, its steps and its optimiser.
+    λ is tuned for just that training: its start, its steps and its optimizer.
 
     Args:
       problem: what is tuned.
-      inner_optimizer: an optax optimiser, or a function from λ to one, such as
+      optimizer: an optax optimizer, or a function from λ to one, such as
         `lambda λ: optax.sgd(jnp.exp(λ["rate"]), momentum=jax.nn.sigmoid(λ["momentum"]))`.
       hyper_optimizer: for λ.
       segment: inner steps that are kept or computed again together, ⌈√T⌉ if None.
@@ -124,10 +125,10 @@ def unrolled(
       Maclaurin et al. (2015), arXiv:1502.03492; Franceschi et al. (2017), arXiv:1703.01785.
     """
     if segment is not None:
-        arguments.whole("unrolled", segment=segment)
-    return rounds.anew(
-        functools.partial(inners.start, problem, inner_optimizer),
-        functools.partial(hypergradient, problem, inner_optimizer, segment=segment),
+        validation.whole("unrolled", segment=segment)
+    return restarts.anew(
+        functools.partial(inners.start, problem, optimizer),
+        functools.partial(hypergradient, problem, optimizer, segment=segment),
         hyper_optimizer,
     )
 
@@ -135,7 +136,7 @@ def unrolled(
 def truncated(
     problem: Problem,
     *,
-    inner_optimizer: InnerOptimizer,
+    optimizer: InnerOptimizer,
     hyper_optimizer: optax.GradientTransformation,
     backward_steps: int,
     segment: int | None = None,
@@ -146,7 +147,7 @@ def truncated(
 
     Args:
       problem: what is tuned.
-      inner_optimizer: an optax optimiser, or a function from λ to one.
+      optimizer: an optax optimizer, or a function from λ to one.
       hyper_optimizer: for λ.
       backward_steps: K, at most the inner steps T of a round.
       segment: inner steps that are kept or computed again together, ⌈√K⌉ if None.
@@ -161,14 +162,14 @@ def truncated(
     Reference:
       Shaban et al. (2019), arXiv:1810.10667.
     """
-    arguments.whole("truncated", backward_steps=backward_steps)
+    validation.whole("truncated", backward_steps=backward_steps)
     if segment is not None:
-        arguments.whole("truncated", segment=segment)
+        validation.whole("truncated", segment=segment)
 
-    return rounds.going_on(
-        functools.partial(inners.start, problem, inner_optimizer),
+    return restarts.going_on(
+        functools.partial(inners.start, problem, optimizer),
         functools.partial(
-            hypergradient, problem, inner_optimizer, backward_steps=backward_steps, segment=segment
+            hypergradient, problem, optimizer, backward_steps=backward_steps, segment=segment
         ),
         hyper_optimizer,
     )

@@ -1,14 +1,19 @@
 """The black-box methods that hyper-training is compared with, and their one driver, `run`."""
 
-from shohypernet.search.bayesian import bayesian
-from shohypernet.search.driver import Measured, Result, best_so_far, run
-from shohypernet.search.freeze_thaw import freeze_thaw
-from shohypernet.search.grid_search import grid_search
-from shohypernet.search.hyperband import hyperband
-from shohypernet.search.protocol import Proposal, Search
-from shohypernet.search.random_search import random_search
-from shohypernet.search.successive_halving import successive_halving
-from shohypernet.search.tpe import optuna_search, tpe
+from shohypernet.search._base import Proposal, Search
+from shohypernet.search._bayesian import bayesian
+from shohypernet.search._driver import (
+    Measured,
+    Result,
+    best_so_far,
+    run,
+)
+from shohypernet.search._freeze_thaw import freeze_thaw
+from shohypernet.search._grid_search import grid_search
+from shohypernet.search._hyperband import hyperband
+from shohypernet.search._random_search import random_search
+from shohypernet.search._successive_halving import successive_halving
+from shohypernet.search._tpe import optuna_search, tpe
 
 __all__ = [
     "Measured",

@@ -27,7 +27,7 @@ def test_a_layer_has_as_many_weights_and_decays_as_asked(count):
 
 def test_kronecker_looks_in_every_step_or_in_none():
     taken = growth_contenders.subject(3, 2)
-    contender = growth_contenders.centred(taken.problem)
+    contender = growth_contenders.centered(taken.problem)
     key = jax.random.key(0)
     hyperparams = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), taken.hyperparams)
     start, data = contender.init(key, hyperparams), growth_contenders.random_data(taken)
@@ -76,4 +76,4 @@ def test_what_has_no_room_is_named_and_left_out(growth, monkeypatch, capsys):
     taken = growth_contenders.subject(3, 2)
     methods = growth_contenders.sampling(taken.problem, 1)
     assert growth.measure(taken, methods, rounds=1) == {}
-    assert "factorised is left out" in capsys.readouterr().out
+    assert "factorized is left out" in capsys.readouterr().out

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import jax_contender, machine, own_contender, roofline, settings
 from benchmarks.machine import Peaks
-from shohypernet.data import Data, Examples
+from shohypernet.batches import Data, Examples
 
 STEPS = 5
 SETTINGS = {

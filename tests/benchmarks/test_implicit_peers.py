@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from shohypernet.data import Data, Examples
+from shohypernet.batches import Data, Examples
 
 ITERATIONS = 4
 

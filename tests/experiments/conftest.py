@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from shohypernet import data as datasets
-from shohypernet.data import Data, Examples
+from shohypernet import batches as datasets
+from shohypernet.batches import Data, Examples
 
 
 @pytest.fixture(scope="session", autouse=True)

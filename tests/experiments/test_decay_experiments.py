@@ -14,7 +14,7 @@ from configs import medium as medium_configs
 from configs import network_fidelity as fidelity_configs
 from experiments import decay_problem, deeper_networks, large, launch, medium, network_fidelity
 from shohypernet import ridge
-from shohypernet.data import CLASSES, Data, Examples
+from shohypernet.batches import CLASSES, Data, Examples
 
 PIXELS = 6
 
@@ -113,7 +113,7 @@ def test_deeper_networks_are_held_against_the_best_of_the_grid(deeper):
         assert len(found["tuned"]["valid_loss"]) == 2
         assert len(found["paper"]["valid_loss"]) == 1
         assert found["grid"]["gradient_evaluations"] == 2 * 20
-        assert len(found["factorised"]["valid_loss"]) == 2
+        assert len(found["factorized"]["valid_loss"]) == 2
     assert len(results["claims"]) == 3
 
 
@@ -122,7 +122,7 @@ def test_network_fidelity(tmp_path):
     for each in results["found"].values():
         assert all(-1 <= found["cosine"] <= 1 for found in each.values())
     # Of a network of 4 units the reference soon converges, and the learned curvature is close.
-    assert results["found"]["centred, Kronecker"]["0.001"]["cosine"] > 0.5
+    assert results["found"]["centered, Kronecker"]["0.001"]["cosine"] > 0.5
 
 
 @pytest.mark.parametrize(("per", "shape"), [("model", ()), ("output", (CLASSES,))])

@@ -13,7 +13,7 @@ from configs import hypernet_capacity as configs
 from experiments import hypernet_capacity, launch
 from experiments.decay_problem import to_ridge
 from shohypernet import ridge
-from shohypernet.data import Data, Examples
+from shohypernet.batches import Data, Examples
 from shohypernet.hypernets import Hypernet
 
 CONFIG = pathlib.Path(configs.__file__)

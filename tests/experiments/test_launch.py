@@ -16,8 +16,8 @@ import pytest
 
 import shohypernet as shn
 from experiments import launch
-from shohypernet.fit import NonFiniteLoss
-from shohypernet.interruption import Interrupted
+from shohypernet.fitting._driver import NonFiniteLoss
+from shohypernet.fitting._signals import Interrupted
 
 ROOT = pathlib.Path(__file__).parents[2]
 CONFIG = """

@@ -85,7 +85,7 @@ def test_responses(made):
 
 def test_tangent_and_optima_elsewhere():
     start = 0.7
-    *_, found = explore(linearised_at=start, valid_weight=-1.1)
+    *_, found = explore(linearized_at=start, valid_weight=-1.1)
     touched = best_response(start)
     slope = (best_response(start + 1e-3) - best_response(start - 1e-3)) / 2e-3
     assert found.slope == pytest.approx(slope, abs=1e-4)
@@ -109,7 +109,7 @@ def test_the_optima_of_the_authors_validation_loss_are_equal():
 def test_a_claim_can_fail(tmp_path):
     # Where the best response is nearly flat, its tangent reaches far beyond the optimum.
     config = configs.get_config()
-    config.update({"surface_points": 3, "curve_points": 9, "linearised_at": 1.5})
+    config.update({"surface_points": 3, "curve_points": 9, "linearized_at": 1.5})
     results = loss_manifold.run(config, tmp_path)
     assert [claim["holds"] for claim in results["claims"]] == [True, True, False]
     assert results["linear_optimum"] == pytest.approx(np.pi)  # the end of what is searched
@@ -119,8 +119,8 @@ def test_a_claim_can_fail(tmp_path):
     ("changes", "message"),
     [
         ({"weight_high": 1.0}, r"weight_high must reach beyond -1 and 1.*got -2\.0 and 1\.0"),
-        ({"linearised_at": 4.0}, r"linearised_at must lie between.*got 4\.0"),
-        ({"hyperparam_low": 3.5}, r"linearised_at must lie between"),
+        ({"linearized_at": 4.0}, r"linearized_at must lie between.*got 4\.0"),
+        ({"hyperparam_low": 3.5}, r"linearized_at must lie between"),
         ({"curve_points": 1}, r"must be 2 or more, got 41 and 1"),
         ({"valid_weight": float("nan")}, r"valid_weight must be finite, got nan"),
     ],

@@ -14,7 +14,7 @@ import shohypernet as shn
 from configs import weights_versus_loss as configs
 from experiments import launch, principal_axes, weights_versus_loss
 from shohypernet import ridge
-from shohypernet.data import Data, Examples
+from shohypernet.batches import Data, Examples
 
 CONFIG = pathlib.Path(configs.__file__)
 

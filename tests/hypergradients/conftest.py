@@ -9,8 +9,8 @@ import optax
 import pytest
 
 from shohypernet import Problem, ridge
-from shohypernet.data import Data, Examples
-from shohypernet.hypergradients.inner import Inner
+from shohypernet.batches import Data, Examples
+from shohypernet.hypergradients._inner import Inner
 
 FEATURES, CLASSES = 3, 2
 LEARNING_RATE = 0.3  # below 1/λ_max
@@ -33,7 +33,7 @@ class Small(NamedTuple):
         return jax.tree.map(lambda leaf: np.stack([leaf] * steps), self.data.train)
 
     def start(self, optimizer):
-        """w_0 and the state of an optimiser."""
+        """w_0 and the state of an optimizer."""
         params = jnp.asarray(self.params)
         return Inner(params, optimizer.init(params))
 

@@ -7,7 +7,7 @@ import optax
 
 import shohypernet as shn
 from shohypernet.hypergradients import drmad, unrolled
-from shohypernet.hypergradients.inner import Inner
+from shohypernet.hypergradients._inner import Inner
 
 
 def estimate(small, optimizer, steps, key, of=drmad):

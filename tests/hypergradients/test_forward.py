@@ -7,7 +7,8 @@ import optax
 import pytest
 
 import shohypernet as shn
-from shohypernet.hypergradients import forward, inner, unrolled
+from shohypernet.hypergradients import _inner as inner
+from shohypernet.hypergradients import forward, unrolled
 
 
 @pytest.mark.parametrize("optimizer", [optax.sgd(0.3, momentum=0.5), optax.adam(0.1)])
@@ -49,7 +50,7 @@ def test_real_time_by_hand(float64, key):
         train_loss=lambda w, lam, x, key: (w - lam * x) ** 2 / 2,
         valid_loss=lambda w, lam, y: (w - y) ** 2 / 2,
     )
-    method = shn.real_time(problem, inner_optimizer=optax.sgd(0.25), hyper_optimizer=optax.sgd(0.1))
+    method = shn.real_time(problem, optimizer=optax.sgd(0.25), hyper_optimizer=optax.sgd(0.1))
     inputs, target = np.array([[1.0, 2.0, -1.0], [0.5, 3.0, 1.0]]), 3.0
     state = method.init(key, jnp.ones(()))
     w, z, lam = 0.0, 0.0, 1.0
@@ -69,7 +70,7 @@ def test_real_time_by_hand(float64, key):
 
 def test_real_time_with_a_still_lambda_is_forward_mode(float64, small, sgd, key):
     """Then Z after three rounds of two steps is that of one training of six."""
-    method = shn.real_time(small.problem, inner_optimizer=sgd, hyper_optimizer=optax.sgd(0.0))
+    method = shn.real_time(small.problem, optimizer=sgd, hyper_optimizer=optax.sgd(0.0))
     state = method.init(key, small.hyperparams)
     start = state.inner
     for _ in range(3):

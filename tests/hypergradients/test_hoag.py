@@ -18,7 +18,7 @@ def batches(quadratic, steps):
 def test_finds_the_optimum_with_ever_more_work(quadratic, key):
     method = shn.hoag(
         quadratic.problem,
-        inner_optimizer=optax.sgd(0.3),
+        optimizer=optax.sgd(0.3),
         learning_rate=0.1,
         tolerance=hoag.exponential(0.1, 0.9),
     )
@@ -46,7 +46,7 @@ def test_finds_the_optimum_with_ever_more_work(quadratic, key):
 def test_a_loose_tolerance_takes_one_gradient_and_no_product(quadratic, key):
     method = shn.hoag(
         quadratic.problem,
-        inner_optimizer=optax.sgd(0.3),
+        optimizer=optax.sgd(0.3),
         learning_rate=0.1,
         tolerance=lambda k: jnp.asarray(1e3),
     )
@@ -81,6 +81,6 @@ def test_step_size_by_hand(valid_loss, factor):
 def test_what_it_refuses(quadratic):
     options = {"problem": quadratic.problem, "learning_rate": 0.1}
     with pytest.raises(ValueError, match=r"steps to be a whole number >= 1, got 0"):
-        shn.hoag(**options, inner_optimizer=optax.sgd(0.1), solver_steps=0)
-    with pytest.raises(ValueError, match=r"hoag\(\) needs an optax optimiser"):
-        shn.hoag(**options, inner_optimizer=lambda lam: optax.sgd(lam[0]))
+        shn.hoag(**options, optimizer=optax.sgd(0.1), solver_steps=0)
+    with pytest.raises(ValueError, match=r"hoag\(\) needs an optax optimizer"):
+        shn.hoag(**options, optimizer=lambda lam: optax.sgd(lam[0]))

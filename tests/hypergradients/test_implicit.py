@@ -9,7 +9,7 @@ import pytest
 import shohypernet as shn
 from shohypernet import ridge
 from shohypernet.hypergradients import curvature, implicit, unrolled
-from shohypernet.hypergradients.inner import Inner
+from shohypernet.hypergradients._inner import Inner
 from shohypernet.linear_solvers import conjugate_gradient, identity, neumann
 
 WEIGHTS = 8
@@ -149,7 +149,7 @@ def test_jaxopt_agrees(float64, small):
 def test_rounds_go_on_and_find_the_optimum(quadratic, key):
     method = shn.implicit(
         quadratic.problem,
-        inner_optimizer=optax.sgd(0.3),
+        optimizer=optax.sgd(0.3),
         hyper_optimizer=optax.sgd(0.2),
         solver=conjugate_gradient(3),
     )
@@ -166,11 +166,11 @@ def test_rounds_go_on_and_find_the_optimum(quadratic, key):
     assert infos.hypergradient_norm[-1] < 1e-9
 
 
-def test_an_optimiser_that_depends_on_lambda_is_refused(small):
+def test_an_optimizer_that_depends_on_lambda_is_refused(small):
     with pytest.raises(ValueError, match=r"can't tune it; unrolled\(\)"):
         shn.implicit(
             small.problem,
-            inner_optimizer=lambda lam: optax.sgd(jnp.exp(lam)),
+            optimizer=lambda lam: optax.sgd(jnp.exp(lam)),
             hyper_optimizer=optax.sgd(0.1),
             solver=identity(),
         )

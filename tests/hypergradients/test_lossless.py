@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from shohypernet.hypergradients import lossless
+from shohypernet.hypergradients import _lossless as lossless
 
 
 @pytest.mark.parametrize("number", [0.5, 0.9, 0.95, 0.99, 0.999, 1.0])

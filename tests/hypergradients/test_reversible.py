@@ -7,8 +7,10 @@ import optax
 import pytest
 
 import shohypernet as shn
-from shohypernet.hypergradients import exact_momentum, forward, lossless, reversible, unrolled
-from shohypernet.hypergradients.inner import Inner, inputs
+from shohypernet.hypergradients import _exact_momentum as exact_momentum
+from shohypernet.hypergradients import _lossless as lossless
+from shohypernet.hypergradients import forward, reversible, unrolled
+from shohypernet.hypergradients._inner import Inner, inputs
 from shohypernet.hypergradients.reversible import Momentum
 
 RATE = 0.3

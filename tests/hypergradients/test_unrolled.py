@@ -7,7 +7,9 @@ import optax
 import pytest
 
 import shohypernet as shn
-from shohypernet.hypergradients import inner, segments, unrolled
+from shohypernet.hypergradients import _inner as inner
+from shohypernet.hypergradients import _segments as segments
+from shohypernet.hypergradients import unrolled
 
 STEPS = 7
 
@@ -50,7 +52,7 @@ def test_slope_of_the_loss_after_training(float64, small, slope, optimizer):
     np.testing.assert_allclose(found.gradient, slope(loss, small.hyperparams), rtol=1e-6, atol=1e-9)
 
 
-def test_step_size_and_momentum_of_the_inner_optimiser(float64, small, slope):
+def test_step_size_and_momentum_of_the_inner_optimizer(float64, small, slope):
     def optimizer(logits):
         return optax.sgd(jnp.exp(logits[0]), momentum=jax.nn.sigmoid(logits[1]))
 
@@ -126,8 +128,8 @@ def test_memory_grows_like_the_square_root(key):
 
 def test_rounds_train_anew_or_go_on(float64, small, sgd, key):
     still = optax.sgd(0.0)
-    whole = shn.unrolled(small.problem, inner_optimizer=sgd, hyper_optimizer=still)
-    cut = shn.truncated(small.problem, inner_optimizer=sgd, hyper_optimizer=still, backward_steps=1)
+    whole = shn.unrolled(small.problem, optimizer=sgd, hyper_optimizer=still)
+    cut = shn.truncated(small.problem, optimizer=sgd, hyper_optimizer=still, backward_steps=1)
     ends = {}
     for name, method in {"anew": whole, "on": cut}.items():
         state = method.init(key, small.hyperparams)
@@ -147,4 +149,4 @@ def test_what_it_refuses(small, sgd):
     with pytest.raises(ValueError, match=r"1 step or more, got segment=0"):
         estimate(small, sgd, jnp.float32(small.hyperparams), STEPS, segment=0)
     with pytest.raises(ValueError, match=r"backward_steps to be a whole number >= 1, got 0"):
-        shn.truncated(small.problem, inner_optimizer=sgd, hyper_optimizer=sgd, backward_steps=0)
+        shn.truncated(small.problem, optimizer=sgd, hyper_optimizer=sgd, backward_steps=0)

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 from scipy import stats
 
-from shohypernet.hypernets import elementwise, factorised, linear, mlp, structured
-from shohypernet.hypernets.hypernet import ravel
+from shohypernet.hypernets import elementwise, factorized, linear, mlp, structured
+from shohypernet.hypernets._base import ravel
 
 BUILDERS = {
     "mlp": lambda params, **options: mlp(params, (4,), **options),
     "linear": linear,
-    "factorised": lambda params, **options: factorised(params, 2, **options),
+    "factorized": lambda params, **options: factorized(params, 2, **options),
     "structured": structured,
 }
 every_hypernet = pytest.mark.parametrize("build", BUILDERS.values(), ids=BUILDERS)
@@ -80,7 +80,7 @@ def test_many_of_any_form_equal_each_alone(build, hyperparams, params):
     assert jax.tree.map(jnp.result_type, together) == jax.tree.map(jnp.result_type, params)
 
 
-@pytest.mark.parametrize("name", ["linear", "factorised", "structured", "elementwise"])
+@pytest.mark.parametrize("name", ["linear", "factorized", "structured", "elementwise"])
 @settings(max_examples=6, deadline=None, derandomize=True)
 @given(hyperparams=HYPERPARAMS, params=trees(arrays(SHAPES, jnp.float32)))
 def test_all_but_the_perceptron_are_affine(name, hyperparams, params):
@@ -151,7 +151,7 @@ def test_other_than_floating_point_weights_are_refused(build, params):
         build(params)
 
 
-@pytest.mark.parametrize("build", [lambda p: mlp(p, (5, 0)), lambda p: factorised(p, 0)])
+@pytest.mark.parametrize("build", [lambda p: mlp(p, (5, 0)), lambda p: factorized(p, 0)])
 def test_layers_without_units_are_refused(build):
     with pytest.raises(ValueError, match="widths must be whole numbers >= 1"):
         build(jnp.zeros(2))

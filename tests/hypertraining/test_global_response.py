@@ -71,7 +71,7 @@ def test_rounds_by_hand(one_weight, key):
     np.testing.assert_array_equal(state.rounds, 2)
 
 
-def test_each_phase_leaves_the_other_s_variables_and_optimiser_alone(
+def test_each_phase_leaves_the_other_s_variables_and_optimizer_alone(
     quadratic, linear_hypernet, key
 ):
     method = global_response(

@@ -86,11 +86,11 @@ def test_samples_follow_the_moving_hyperparameters(quadratic, linear_hypernet, s
     )
     state = method.init(key, jnp.array([1.0, -2.0]))
     for _ in range(2):
-        centre = np.asarray(state.hyperparams)
+        center = np.asarray(state.hyperparams)
         state, _ = jax.jit(method.step)(key, state, quadratic.train[None], quadratic.valid)
         jax.effects_barrier()
-        np.testing.assert_allclose(sampled[-2:], [centre, centre], atol=1e-5)
-    assert np.abs(centre - [1.0, -2.0]).max() > 0.1
+        np.testing.assert_allclose(sampled[-2:], [center, center], atol=1e-5)
+    assert np.abs(center - [1.0, -2.0]).max() > 0.1
 
 
 def test_converges_to_the_bilevel_optimum(quadratic, linear_hypernet, key):

@@ -9,10 +9,16 @@ import optax
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from shohypernet import Problem, global_response, local_response, simultaneous
+from shohypernet import (
+    Problem,
+    global_response,
+    local_response,
+    simultaneous,
+)
 from shohypernet.hypernets import Hypernet
 from shohypernet.hyperparameters import gaussian, local_gaussian
-from shohypernet.hypertraining import shared_minibatch, sliced_minibatch, updates
+from shohypernet.hypertraining import _updates as updates
+from shohypernet.hypertraining import shared_minibatch, sliced_minibatch
 
 METHODS = {
     "global_response": partial(global_response, sampler=gaussian(), hypernet_rounds=1),

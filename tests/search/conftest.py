@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from shohypernet import Problem
-from shohypernet.data import Data
+from shohypernet.batches import Data
 from shohypernet.search import Proposal, Search
 
 TARGET = 3.0
@@ -47,7 +47,7 @@ def problem():
 
 @pytest.fixture
 def halfway():
-    """An optimiser with a state, which a pause must not lose."""
+    """An optimizer with a state, which a pause must not lose."""
     return optax.sgd(0.5, momentum=0.5)
 
 

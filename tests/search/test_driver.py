@@ -7,10 +7,10 @@ import optax
 import pytest
 
 from shohypernet import train
-from shohypernet.fit import NonFiniteLoss
+from shohypernet.fitting._driver import NonFiniteLoss
 from shohypernet.hyperparameters import real
 from shohypernet.search import Measured, best_so_far, random_search, run
-from shohypernet.search.waves import Job, Waves
+from shohypernet.search._populations import Job, Waves
 
 PAUSES = (
     ([0, 1, 2], [0.0, 2.0, 5.0], 3, [0, 1, 2]),
@@ -151,13 +151,13 @@ def test_a_diverged_training_is_told_as_infinite(search, scripted):
 
 def test_a_proposal_that_failed_is_told_so(search, scripted):
     method = scripted(*PAUSES)
-    with pytest.raises(FloatingPointError, match="by the optimiser"):
+    with pytest.raises(FloatingPointError, match="by the optimizer"):
         search(method.search, optimizer=optax.GradientTransformation(optax.sgd(1.0).init, _fail))
     assert method.told == [([0, 1, 2], [np.inf] * 3)]
 
 
 def _fail(*_):
-    raise FloatingPointError("by the optimiser")
+    raise FloatingPointError("by the optimizer")
 
 
 @pytest.mark.parametrize(

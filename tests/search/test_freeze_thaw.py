@@ -6,10 +6,11 @@ import pytest
 from scipy import stats
 
 from shohypernet import hyperparameters as hp
-from shohypernet.search import gaussian_process, learning_curves
-from shohypernet.search.freeze_thaw import freeze_thaw, information_gain
-from shohypernet.search.gaussian_process import JITTER, Kernel
-from shohypernet.search.learning_curves import Curves, Model, Posterior
+from shohypernet.search import _gaussian_process as gaussian_process
+from shohypernet.search import _learning_curves as learning_curves
+from shohypernet.search._freeze_thaw import freeze_thaw, information_gain
+from shohypernet.search._gaussian_process import JITTER, Kernel
+from shohypernet.search._learning_curves import Curves, Model, Posterior
 
 MODEL = Model(1.3, 0.8, 2.0, Kernel(0.4, 1.1, 0.15, np.array([0.5, 0.9])))
 rng = np.random.default_rng(0)

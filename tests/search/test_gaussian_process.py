@@ -8,10 +8,17 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
 from shohypernet import hyperparameters as hp
-from shohypernet.search import gaussian_process, slice_sampling
-from shohypernet.search.bayesian import State, bayesian, fantasised, maximise, standardised
-from shohypernet.search.cube import cube
-from shohypernet.search.gaussian_process import JITTER, Kernel
+from shohypernet.search import _gaussian_process as gaussian_process
+from shohypernet.search import _slice_sampling as slice_sampling
+from shohypernet.search._bayesian import (
+    State,
+    bayesian,
+    fantasised,
+    maximize,
+    standardized,
+)
+from shohypernet.search._gaussian_process import JITTER, Kernel
+from shohypernet.search._unit_cube import cube
 
 KERNEL = Kernel(mean=0.3, amplitude=1.4, noise=0.2, lengthscales=np.array([0.3, 0.8, 2.0]))
 rng = np.random.default_rng(0)
@@ -113,7 +120,7 @@ def test_slice_sampling_draws_from_the_density():
     assert stats.kstest((second - 0.6 * first) / 0.8, stats.norm.cdf).pvalue > 1e-3
 
 
-# --- Bayesian optimisation --------------------------------------------------------------------
+# --- Bayesian optimization --------------------------------------------------------------------
 
 
 def test_fantasies_follow_the_predictive_distribution(scikit, known):
@@ -142,7 +149,7 @@ def test_the_point_chosen_has_the_greatest_improvement_of_a_fine_grid():
     kernel = Kernel(0.0, 1.0, 0.01, np.array([0.2]))
     inputs = np.array([[0.1], [0.45], [0.6], [0.95]])
     known = [gaussian_process.posterior(kernel, inputs, np.sin(9 * inputs))]
-    chosen = maximise(np.random.default_rng(0), cube(hp.real(), np.zeros(())), known, inputs[2])
+    chosen = maximize(np.random.default_rng(0), cube(hp.real(), np.zeros(())), known, inputs[2])
     grid = np.linspace(0, 1, 10_001)[:, None]
     best = grid[np.argmax(gaussian_process.expected_improvement(known[0], grid))]
     np.testing.assert_allclose(chosen, best, atol=2e-4)
@@ -172,7 +179,7 @@ def searched(method, trainings):
 
 
 @pytest.mark.parametrize("population", [1, 3])
-def test_bayesian_optimisation_finds_what_random_search_would_not(population):
+def test_bayesian_optimization_finds_what_random_search_would_not(population):
     like = dict.fromkeys(SPACE, np.zeros(()))
     method = bayesian(SPACE, like, steps=1, population=population, initial=6)
     found, state = searched(method, 30)
@@ -184,9 +191,9 @@ def test_bayesian_optimisation_finds_what_random_search_would_not(population):
 
 def test_a_diverged_training_counts_as_the_worst():
     np.testing.assert_allclose(
-        standardised(np.array([1.0, np.inf, 3.0, 3.0])) * np.sqrt(3), [-3, 1, 1, 1]
+        standardized(np.array([1.0, np.inf, 3.0, 3.0])) * np.sqrt(3), [-3, 1, 1, 1]
     )
-    assert standardised(np.array([2.0, 2.0])).tolist() == [0, 0]
+    assert standardized(np.array([2.0, 2.0])).tolist() == [0, 0]
 
 
 def test_bayesian_starts_anew_when_all_diverged():

@@ -10,8 +10,8 @@ from scipy import stats
 
 from shohypernet import hyperparameters as hp
 from shohypernet.search import grid_search, hyperband, random_search, successive_halving
-from shohypernet.search.cube import cube
-from shohypernet.search.hyperband import brackets
+from shohypernet.search._hyperband import brackets
+from shohypernet.search._unit_cube import cube
 
 MIXED = {
     "decay": hp.log(1e-4, 1.0),

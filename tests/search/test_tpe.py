@@ -146,9 +146,11 @@ def test_without_optuna_the_error_says_how_to_get_it(monkeypatch):
 SHARED = """
 import sys, time
 import jax, jax.numpy as jnp, optax
-from shohypernet import Problem, hyperparameters as hp
-from shohypernet.data import Data
-from shohypernet.search import run, tpe
+from shohypernet import Problem
+from shohypernet import hyperparameters as hp
+from shohypernet.batches import Data
+from shohypernet.search import run
+from shohypernet.search import tpe
 
 problem = Problem(
     init=lambda key: jnp.zeros(()),

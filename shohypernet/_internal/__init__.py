@@ -1,0 +1,1 @@
+"""Plumbing: validation, random numbers, jaxprs, sharding. Nothing here is public."""

@@ -1,0 +1,122 @@
+"""SGD with momentum in arithmetic that can be undone, for `reversible`.
+
+    forward    v_t = γ v_{t−1} − α ∇L_train(w_{t−1}),   w_t = w_{t−1} + v_t
+    backward   w_{t−1} = w_t − v_t,   v_{t−1} = (v_t + α ∇L_train(w_{t−1})) / γ
+
+Maclaurin et al. (2015), arXiv:1502.03492, Algorithms 1 and 3.
+"""
+
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from shohypernet.hypergradients import _inner as inners
+from shohypernet.hypergradients import _lossless as lossless
+from shohypernet.problem import Problem
+
+
+class Exact(NamedTuple):
+    """A point of the trajectory, as int32, and the buffer.
+
+    Attributes:
+      position: w, shape (D,).
+      velocity: v, shape (D,).
+      buffer: the words of lost bits, uint32, shape (words, D).
+    """
+
+    position: jax.Array
+    velocity: jax.Array
+    buffer: jax.Array
+
+
+class Descent(NamedTuple):
+    """The dynamics, with everything but the point and the time already given.
+
+    Attributes:
+      at_rest: `at_rest(params) -> Exact`: w_0, no velocity, an empty buffer.
+      forward: `forward(exact, t) -> (exact, loss, fits)`; `fits` tells whether the numbers stayed
+        within the range of fixed-point ones.
+      backward: `backward(exact, t) -> exact`: what `forward` made its result of.
+      params: `params(exact) -> tree`, the weights that the point stands for.
+    """
+
+    at_rest: Any
+    forward: Any
+    backward: Any
+    params: Any
+
+
+def descent(
+    problem: Problem,
+    learning_rate: jax.Array,
+    momentum: Fraction,
+    hyperparams: Any,
+    like: Any,
+    inputs: tuple[Any, jax.Array],
+    bits: int,
+) -> Descent:
+    """SGD with momentum on L_train(·, λ) in arithmetic that can be undone.
+
+    Args:
+      problem: gives the training loss.
+      learning_rate: α.
+      momentum: γ.
+      hyperparams: λ.
+      like: weights, for their form.
+      inputs: the batches and keys of the T steps.
+      bits: of the fixed-point numbers after the point.
+    """
+    unravel = ravel_pytree(like)[1]
+    used = lossless.words(inners.count(inputs[0]), momentum)
+    word_of = jnp.asarray(used, jnp.int32)
+    largest = 2.0 ** (lossless.WORD_BITS - 1 - bits)
+
+    def push(exact: Exact, t: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """−α ∇L_train, the same as fixed-point numbers, and the loss."""
+        # Behind barriers it is compiled by itself, to the same numbers in both directions.
+        batch, key = at(inputs, t)
+        weights, lam, batch = jax.lax.optimization_barrier(
+            (lossless.decode(exact.position, bits), hyperparams, batch)
+        )
+        loss, gradient = jax.value_and_grad(
+            lambda flat: problem.train_loss(unravel(flat), lam, batch, key)
+        )(weights)
+        change = -learning_rate * gradient
+        return jax.lax.optimization_barrier((change, lossless.encode(change, bits), loss))
+
+    def at_rest(params: Any) -> Exact:
+        position = lossless.encode(ravel_pytree(params)[0], bits)
+        buffer = jnp.zeros((used[-1] + 1, position.size), jnp.uint32)
+        return Exact(position, jnp.zeros_like(position), buffer)
+
+    def forward(exact: Exact, t: jax.Array) -> tuple[Exact, jax.Array, jax.Array]:
+        position, velocity, buffer = exact
+        change, pushed, loss = push(exact, t)
+        word = word_of[t]
+        velocity, kept = lossless.multiply(velocity, buffer[word], momentum)
+        velocity = velocity + pushed
+        # In integers a sum too large would wrap around without a word.
+        reach = lossless.decode(position, bits) + lossless.decode(velocity, bits)
+        fits = jnp.all((jnp.abs(reach) < largest) & (jnp.abs(change) < largest))
+        return Exact(position + velocity, velocity, buffer.at[word].set(kept)), loss, fits
+
+    def backward(exact: Exact, t: jax.Array) -> Exact:
+        position, velocity, buffer = exact
+        position = position - velocity
+        _, pushed, _ = push(Exact(position, velocity, buffer), t)
+        word = word_of[t]
+        velocity, kept = lossless.divide(velocity - pushed, buffer[word], momentum)
+        return Exact(position, velocity, buffer.at[word].set(kept))
+
+    def params(exact: Exact) -> Any:
+        return unravel(lossless.decode(exact.position, bits))
+
+    return Descent(at_rest, forward, backward, params)
+
+
+def at(inputs: tuple[Any, jax.Array], t: jax.Array) -> tuple[Any, jax.Array]:
+    """The batch and the key of step t."""
+    return jax.tree.map(lambda leaf: leaf[t], inputs)

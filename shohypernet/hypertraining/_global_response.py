@@ -1,0 +1,111 @@
+"""Algorithm 2: train the hypernet everywhere, then move λ̂ through it.
+
+    λ_k ~ p(λ);  φ ← φ − α ∇_φ (1/K) Σ_k L_train(w_φ(λ_k), λ_k, x)    for the first rounds
+    λ̂ ← λ̂ − β ∇_λ̂ L_valid(w_φ(λ̂), x)                                for the rest
+
+Lorraine and Duvenaud (2018), "Stochastic Hyperparameter Optimization through Hypernetworks",
+arXiv:1802.09419.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from shohypernet._internal import validation
+from shohypernet.hypernets import Hypernet
+from shohypernet.hyperoptimizer import HyperOptimizer, Info
+from shohypernet.hyperparameters import Sampler
+from shohypernet.hypertraining import _updates as updates
+from shohypernet.problem import Problem
+
+
+class State(NamedTuple):
+    """What the next step needs: the fields of `updates.State`, and which phase it is in.
+
+    Attributes:
+      hyperparams: λ̂, unconstrained.
+      hypernet_params: φ.
+      hyper_opt_state: the optimizer of λ̂.
+      hypernet_opt_state: the optimizer of φ.
+      rounds: rounds done, scalar int32.
+    """
+
+    hyperparams: Any
+    hypernet_params: Any
+    hyper_opt_state: Any
+    hypernet_opt_state: Any
+    rounds: jax.Array
+
+
+def global_response(
+    problem: Problem,
+    hypernet: Hypernet,
+    *,
+    hypernet_optimizer: optax.GradientTransformation,
+    hyper_optimizer: optax.GradientTransformation,
+    sampler: Sampler,
+    hypernet_rounds: int,
+    samples: int = 2,
+    response_loss: updates.ResponseLoss = updates.shared_minibatch,
+) -> HyperOptimizer:
+    """Hyper-training with a fixed distribution of hyperparameters.
+
+    Every round reports L_valid(w_φ(λ̂)), but its gradient is taken in the second phase only.
+
+    Args:
+      problem: what is tuned.
+      hypernet: the model of the best response over all of p(λ), so not a linear one.
+      hypernet_optimizer: α, for φ.
+      hyper_optimizer: β, for λ̂.
+      sampler: p(λ), such as `hyperparameters.gaussian(loc, scale)`.
+      hypernet_rounds: rounds that train φ, before those that move λ̂.
+      samples: K, sampled λ for each φ update.
+      response_loss: whether the λ of one update share a minibatch, or each see a slice of it.
+
+    Returns:
+      A HyperOptimizer whose round takes samples · inner steps gradient evaluations in the first
+      phase and 1 in the second. Under `vmap`, and so in `fit`, the phase is no longer a branch:
+      both are computed and one is kept, so rounds of the second phase cost as much time as others.
+
+    Raises:
+      ValueError: if samples is below 1, or hypernet_rounds below 0.
+
+    Reference:
+      Algorithm 2 of arXiv:1802.09419.
+    """
+    validation.whole("global_response", least=0, hypernet_rounds=hypernet_rounds)
+    parts = updates.build(
+        problem, hypernet, hypernet_optimizer, hyper_optimizer, sampler, samples, response_loss
+    )
+
+    def init(key: jax.Array, hyperparams: Any) -> State:
+        return State(*parts.init(key, hyperparams), rounds=jnp.zeros((), jnp.int32))
+
+    def learn(
+        key: jax.Array, state: State, train_batches: Any, valid_batch: Any
+    ) -> tuple[State, Info]:
+        state, train_loss = parts.train_hypernet(key, state, train_batches)
+        valid_loss = problem.valid_loss(parts.weights(state), state.hyperparams, valid_batch)
+        no_gradient = jax.tree.map(jnp.zeros_like, state.hyperparams)
+        evaluations = samples * updates.leading_size(train_batches)
+        return state, updates.info(train_loss, valid_loss, no_gradient, evaluations)
+
+    def search(
+        key: jax.Array, state: State, train_batches: Any, valid_batch: Any
+    ) -> tuple[State, Info]:
+        first_batch = jax.tree.map(lambda leaf: leaf[0], train_batches)
+        train_loss = problem.train_loss(parts.weights(state), state.hyperparams, first_batch, key)
+        valid_loss, gradient = parts.hypergradient(state, valid_batch)
+        state = parts.move_hyperparams(state, gradient)
+        return state, updates.info(train_loss, valid_loss, gradient, evaluations=1)
+
+    def step(
+        key: jax.Array, state: State, train_batches: Any, valid_batch: Any
+    ) -> tuple[State, Info]:
+        learning = state.rounds < hypernet_rounds
+        state, told = jax.lax.cond(learning, learn, search, key, state, train_batches, valid_batch)
+        return state._replace(rounds=state.rounds + 1), told
+
+    return HyperOptimizer(init, step, parts.weights)

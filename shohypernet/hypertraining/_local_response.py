@@ -1,0 +1,66 @@
+"""Algorithm 3: train the hypernet near λ̂ and move λ̂, by turns.
+
+    λ_k ~ p(λ | λ̂);  φ ← φ − α ∇_φ (1/K) Σ_k L_train(w_φ(λ_k), λ_k, x)    for each training batch
+    λ̂ ← λ̂ − β ∇_λ̂ L_valid(w_φ(λ̂), x)                                     once
+
+Lorraine and Duvenaud (2018), "Stochastic Hyperparameter Optimization through Hypernetworks",
+arXiv:1802.09419.
+"""
+
+from typing import Any
+
+import jax
+import optax
+
+from shohypernet.hypernets import Hypernet
+from shohypernet.hyperoptimizer import HyperOptimizer, Info
+from shohypernet.hyperparameters import Sampler
+from shohypernet.hypertraining import _updates as updates
+from shohypernet.problem import Problem
+
+
+def local_response(
+    problem: Problem,
+    hypernet: Hypernet,
+    *,
+    hypernet_optimizer: optax.GradientTransformation,
+    hyper_optimizer: optax.GradientTransformation,
+    sampler: Sampler,
+    samples: int = 2,
+    response_loss: updates.ResponseLoss = updates.shared_minibatch,
+) -> HyperOptimizer:
+    """Hyper-training with a local, conditional distribution of hyperparameters.
+
+    Args:
+      problem: what is tuned.
+      hypernet: the model of the best response; a linear one is enough.
+      hypernet_optimizer: α, for φ.
+      hyper_optimizer: β, for λ̂.
+      sampler: p(λ | λ̂), usually `hyperparameters.local_gaussian(scale)`. Too small a scale leaves
+        a bias in the hypergradient, too large a one asks too much of a linear hypernet.
+      samples: K, sampled λ for each φ update.
+      response_loss: whether the λ of one update share a minibatch, or each see a slice of it.
+
+    Returns:
+      A HyperOptimizer whose round takes samples · inner steps + 1 gradient evaluations.
+
+    Raises:
+      ValueError: if samples is below 1.
+
+    Reference:
+      Algorithm 3 of arXiv:1802.09419.
+    """
+    parts = updates.build(
+        problem, hypernet, hypernet_optimizer, hyper_optimizer, sampler, samples, response_loss
+    )
+
+    def step(
+        key: jax.Array, state: updates.State, train_batches: Any, valid_batch: Any
+    ) -> tuple[updates.State, Info]:
+        state, train_loss = parts.train_hypernet(key, state, train_batches)
+        valid_loss, gradient = parts.hypergradient(state, valid_batch)
+        state = parts.move_hyperparams(state, gradient)
+        evaluations = samples * updates.leading_size(train_batches) + 1
+        return state, updates.info(train_loss, valid_loss, gradient, evaluations)
+
+    return HyperOptimizer(parts.init, step, parts.weights)

@@ -1,0 +1,7 @@
+"""Models of the response Jacobian ∂w*/∂λ, for centered hypernets, one a file."""
+
+from shohypernet.jacobians._base import Point, ResponseJacobian
+from shohypernet.jacobians._kronecker import kronecker
+from shohypernet.jacobians._linearized import linearized
+
+__all__ = ["Point", "ResponseJacobian", "kronecker", "linearized"]

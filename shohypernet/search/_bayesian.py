@@ -1,0 +1,200 @@
+"""Bayesian optimization: expected improvement under a Gaussian process, parameters marginalized.
+
+    u_next = argmax_u  (1/M) Σ_m E_{y_pending ~ GP_m} [ EI(u; θ_m, data ∪ pending) ],
+    θ_1 … θ_M ~ p(θ | data) by slice sampling
+
+over the unit cube of the space. A proposal's λ are chosen one after another, those already chosen
+being pending: their losses are drawn, as fantasies, from the process itself.
+
+Snoek, Larochelle and Adams (2012), "Practical Bayesian Optimization of Machine Learning
+Algorithms", arXiv:1206.2944, sections 3.1, 3.2 and 3.4.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import scipy.optimize
+import scipy.stats
+
+from shohypernet.search import _checks as checks
+from shohypernet.search import _gaussian_process as gaussian_process
+from shohypernet.search import _slice_sampling as slice_sampling
+from shohypernet.search._base import Proposal, Search, generator
+from shohypernet.search._gaussian_process import Posterior
+from shohypernet.search._unit_cube import EDGE, Cube, cube
+
+KERNELS = 10  # M
+FANTASIES = 4  # for each kernel
+BURN_IN = 20  # sweeps before the first kernel; later ones go on from the last
+CANDIDATES = 500  # spread over the cube, and as many near the best
+NEAR = (0.1, 0.01, 0.001)  # standard deviations of those near the best
+CLIMBS = 3  # candidates that are improved by their gradient
+
+
+class State(NamedTuple):
+    """What was tried and found.
+
+    Attributes:
+      points: of the cube, shape (N, D).
+      losses: their validation losses, shape (N,); infinite where the training diverged.
+      parameters: the chain's last (m, log a, log s, log ℓ …), None before it began.
+      pending: points that were asked for, shape (P, D).
+    """
+
+    points: np.ndarray
+    losses: np.ndarray
+    parameters: np.ndarray | None
+    pending: np.ndarray
+
+
+def bayesian(
+    space: Any, like: Any, *, steps: int, population: int = 1, initial: int = 10
+) -> Search:
+    """Bayesian optimization with expected improvement.
+
+    Args:
+      space: a tree of specs from `hyperparameters`, a prefix of `like`.
+      like: a tree of arrays that gives the hyperparameters' shapes; up to some tens of numbers.
+      steps: updates of w for each training.
+      population: trainings a proposal; 1 learns most from each.
+      initial: trainings of the first proposal, a Latin hypercube.
+
+    Returns:
+      A Search without end.
+
+    Raises:
+      ValueError: for an empty space, or sizes below 1, or below 2 for `initial`.
+
+    Reference:
+      Snoek, Larochelle and Adams (2012), arXiv:1206.2944.
+    """
+    checks.whole("bayesian", steps=steps, population=population, initial=initial)
+    if initial < 2:
+        raise ValueError(f"bayesian() needs initial to be 2 or more, got {initial}.")
+    cell = cube(space, like)
+    nothing = np.zeros((0, cell.size))
+
+    def ask(key: jax.Array, state: State) -> tuple[State, Proposal]:
+        rng = generator(key)
+        if not np.isfinite(state.losses).any():
+            points = scipy.stats.qmc.LatinHypercube(cell.size, rng=rng).random(initial)
+            state = state._replace(pending=points)
+        else:
+            with gaussian_process.one_thread():
+                state = _choose(rng, cell, state, population)
+        first = len(state.losses)
+        trials = np.arange(first, first + len(state.pending))
+        hyperparams = cell.hyperparams(state.pending)
+        return state, Proposal(trials, hyperparams, steps, kept=np.array([], int))
+
+    def tell(state: State, proposal: Proposal, losses: np.ndarray) -> State:
+        points = np.concatenate([state.points, state.pending])
+        return State(points, np.append(state.losses, losses), state.parameters, nothing)
+
+    start = State(nothing, np.zeros(0), None, nothing)
+    return Search(lambda key: start, ask, tell, steps)
+
+
+def _choose(rng: np.random.Generator, cell: Cube, state: State, population: int) -> State:
+    """The state with the points to be asked for, one chosen after another."""
+    inputs, outputs = cell.features(state.points), standardized(state.losses)
+    parameters = sample_parameters(rng, inputs, outputs, state.parameters)
+    best, pending = state.points[np.argmin(outputs)], state.pending
+    for _ in range(population):
+        seen = cell.features(pending)
+        known = [fantasised(rng, flat, inputs, outputs, seen) for flat in parameters]
+        pending = np.concatenate([pending, maximize(rng, cell, known, best)[None]])
+    return state._replace(parameters=parameters[-1], pending=pending)
+
+
+def standardized(losses: np.ndarray) -> np.ndarray:
+    """Losses of mean 0 and deviation 1; an infinite one counts as the worst finite one."""
+    worst = losses[np.isfinite(losses)].max()
+    losses = np.where(np.isfinite(losses), losses, worst)
+    return (losses - losses.mean()) / (losses.std() or 1.0)
+
+
+def sample_parameters(
+    rng: np.random.Generator, inputs: np.ndarray, outputs: np.ndarray, last: np.ndarray | None
+) -> list[np.ndarray]:
+    """M states of the chain over (m, log a, log s, log ℓ …), which goes on from its last."""
+
+    def log_density(flat: np.ndarray) -> float:
+        try:
+            likelihood = gaussian_process.log_likelihood(
+                gaussian_process.unpack(flat), inputs, outputs
+            )
+        except np.linalg.LinAlgError:  # no Cholesky factor: too smooth to be true
+            return -np.inf
+        return likelihood + gaussian_process.log_prior(flat)
+
+    flat = gaussian_process.prior_mean(inputs.shape[1]) if last is None else last
+    for _ in range(BURN_IN if last is None else 0):
+        flat = slice_sampling.sweep(rng, log_density, flat)
+    chain = []
+    for _ in range(KERNELS):
+        flat = slice_sampling.sweep(rng, log_density, flat)
+        chain.append(flat)
+    return chain
+
+
+def fantasised(
+    rng: np.random.Generator,
+    flat: np.ndarray,
+    inputs: np.ndarray,
+    outputs: np.ndarray,
+    pending: np.ndarray,
+) -> Posterior:
+    """The posterior after outputs (N,), and after fantasies of those of the pending inputs."""
+    kernel = gaussian_process.unpack(flat)
+    known = gaussian_process.posterior(kernel, inputs, outputs[:, None])
+    if not len(pending):
+        return known
+    mean, spread = gaussian_process.predict(known, pending)
+    spread = spread + (kernel.noise**2 + gaussian_process.JITTER * kernel.amplitude**2) * np.eye(
+        len(pending)
+    )
+    draws = mean + np.linalg.cholesky(spread) @ rng.normal(size=(len(pending), FANTASIES))
+    seen = np.broadcast_to(outputs[:, None], (len(outputs), FANTASIES))
+    return gaussian_process.posterior(
+        kernel, np.concatenate([inputs, pending]), np.concatenate([seen, draws])
+    )
+
+
+def maximize(
+    rng: np.random.Generator, cell: Cube, known: list[Posterior], best: np.ndarray
+) -> np.ndarray:
+    """A point (D,) of the cube with nearly the greatest mean expected improvement.
+
+    The best of random candidates, the continuous coordinates of a few then improved by L-BFGS.
+    """
+    near = best + np.repeat(NEAR, -(-CANDIDATES // len(NEAR)))[:, None] * rng.normal(
+        size=(-(-CANDIDATES // len(NEAR)) * len(NEAR), cell.size)
+    )
+    candidates = np.concatenate([rng.random((CANDIDATES, cell.size)), near])
+    candidates = np.clip(candidates, EDGE, 1 - EDGE)
+    features = cell.features(candidates)
+    values = np.mean([gaussian_process.expected_improvement(k, features) for k in known], axis=0)
+    order = np.argsort(-values)[:CLIMBS]
+    if not cell.continuous.all() or values[order[0]] <= 0:
+        return candidates[order[0]]
+    scale = values[order[0]]
+
+    def objective(point: np.ndarray) -> tuple[float, np.ndarray]:
+        each = [gaussian_process.improvement_and_slope(k, point) for k in known]
+        value, slope = (np.mean(part, axis=0) for part in zip(*each, strict=True))
+        return -value / scale, -slope / scale
+
+    climbs = [
+        scipy.optimize.minimize(
+            objective,
+            candidates[i],
+            jac=True,
+            method="L-BFGS-B",
+            bounds=[(EDGE, 1 - EDGE)] * cell.size,
+            options={"maxiter": 30},
+        )
+        for i in order
+    ]
+    return min(climbs, key=lambda climb: climb.fun).x

@@ -1,0 +1,223 @@
+"""What the searches through Optuna need of it: a study in a storage, its samplers and heartbeats.
+
+Only imported by those who search through Optuna, for it is an extra.
+"""
+
+import os
+import socket
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from shohypernet import hyperparameters as hp
+from shohypernet.search._unit_cube import Cube
+
+SQLITE_PATIENCE = 60.0  # seconds to wait for another process to let go of the file
+UNLIKELY = 1e-3  # of an unbounded prior, what is left out at either end
+
+
+class Study:
+    """An Optuna study that this process may share with others.
+
+    Args:
+      name: of the study, in its storage.
+      storage: an SQLAlchemy URL, or None for this process' memory.
+      sampler: makes an Optuna sampler from a seed.
+      entropy: what makes this search's randomness its own.
+      cell: the unit cube of the space.
+      heartbeat: seconds from one sign of life to the next. After two without, a trial counts as
+        that of a dead process, and another picks it up.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        storage: str | None,
+        sampler: Callable[[int], BaseSampler],
+        entropy: list[int],
+        cell: Cube,
+        heartbeat: int,
+    ) -> None:
+        """Makes the study, or opens the one that is there."""
+        self._storage: Any = None
+        if storage is not None:
+            with _quiet():
+                self._storage = optuna.storages.RDBStorage(
+                    storage,
+                    engine_kwargs=(
+                        {"connect_args": {"timeout": SQLITE_PATIENCE}}
+                        if storage.startswith("sqlite")
+                        else None
+                    ),
+                    heartbeat_interval=heartbeat,
+                    heartbeat_stale_trial_callback=(
+                        optuna.storages.RetryHeartbeatStaleTrialCallback()
+                    ),
+                )
+        self.optuna = optuna.create_study(
+            study_name=name,
+            storage=self._storage,
+            sampler=_ByNumber(sampler, entropy),
+            load_if_exists=True,
+        )
+        self._cell, self._heartbeat = cell, heartbeat
+        self._distributions = dict(zip(cell.names, map(_distribution, cell.specs), strict=True))
+        self._worker = f"{socket.gethostname()}:{os.getpid()}"
+        self._beating: threading.Event | None = None
+
+    def places(self, most: int | None, wanted: int) -> tuple[int, bool]:
+        """How many trials may be begun now, up to `wanted`, and whether there may be more later.
+
+        Args:
+          most: trials to complete in all, by all processes; None for no limit.
+          wanted: the most to begin now.
+        """
+        if self._storage is not None:
+            with _quiet():
+                optuna.storages.fail_stale_trials(self.optuna)
+        if most is None:
+            return wanted, True
+        states = TrialState.COMPLETE, TrialState.RUNNING
+        trials = self.optuna.get_trials(deepcopy=False, states=states)
+        others = [
+            trial
+            for trial in trials
+            if trial.state == TrialState.RUNNING and trial.user_attrs.get("worker") != self._worker
+        ]
+        return max(0, min(wanted, most - len(trials))), bool(others)
+
+    def ask(self) -> tuple[Trial, np.ndarray]:
+        """A new trial, or one that a dead process left, and its values (D,) in natural units."""
+        with _quiet():
+            trial = self.optuna.ask(self._distributions)
+        self._beat([trial.number])
+        trial.set_user_attr("worker", self._worker)
+        values = [
+            # Of a category, the index.
+            self._distributions[name].to_internal_repr(trial.params[name])
+            for name in self._cell.names
+        ]
+        return trial, np.array(values)
+
+    def surplus(self, numbers: Iterable[int], most: int | None) -> list[int]:
+        """Those trials that others were quicker than, where two processes took one last place."""
+        if most is None:
+            return []
+        states = TrialState.COMPLETE, TrialState.RUNNING
+        counted = self.optuna.get_trials(deepcopy=False, states=states)
+        return sorted({trial.number for trial in counted[most:]} & set(numbers))
+
+    def tell(self, number: int, loss: float) -> None:
+        """Ends a trial: complete with a finite loss, failed with another."""
+        # A trial is finished already if this process was taken for dead.
+        if np.isfinite(loss):
+            self.optuna.tell(number, loss, skip_if_finished=True)
+        else:
+            self.optuna.tell(number, state=TrialState.FAIL, skip_if_finished=True)
+
+    def start_beating(self, numbers: list[int]) -> None:
+        """Gives signs of life of some trials, in a thread, until `stop_beating`."""
+        self.stop_beating()
+        if self._storage is None:
+            return
+        stop = self._beating = threading.Event()
+
+        def beat() -> None:
+            while not stop.wait(self._heartbeat):
+                self._beat(numbers)
+
+        # A daemon, so that it never outlives the process whose life it shows.
+        threading.Thread(target=beat, daemon=True).start()
+
+    def stop_beating(self) -> None:
+        """Gives no more of them."""
+        if self._beating:
+            self._beating.set()
+            self._beating = None
+
+    def _beat(self, numbers: Iterable[int]) -> None:
+        if self._storage is None:
+            return
+        study = self._storage.get_study_id_from_name(self.optuna.study_name)
+        for number in numbers:
+            trial = self._storage.get_trial_id_from_study_id_trial_number(study, number)
+            self._storage.record_heartbeat(trial)
+
+
+class _ByNumber(BaseSampler):
+    """Another sampler, seeded anew for each trial by its number.
+
+    So processes that share a study never draw the same, and a trial is the same whoever runs it.
+    """
+
+    def __init__(self, make: Callable[[int], BaseSampler], entropy: list[int]) -> None:
+        self._make, self._entropy = make, entropy
+        self._last: tuple[int, BaseSampler] | None = None
+
+    def _of(self, trial: FrozenTrial) -> BaseSampler:
+        if self._last is None or self._last[0] != trial.number:
+            sequence = np.random.SeedSequence([*self._entropy, trial.number])
+            self._last = trial.number, self._make(int(sequence.generate_state(1)[0]))
+        return self._last[1]
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        return self._of(trial).infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return self._of(trial).sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        return self._of(trial).sample_independent(study, trial, param_name, param_distribution)
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        self._of(trial).before_trial(study, trial)
+
+    def after_trial(
+        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Any
+    ) -> None:
+        self._of(trial).after_trial(study, trial, state, values)
+
+
+def _distribution(spec: hp.Spec) -> BaseDistribution:
+    if spec.choices:
+        return CategoricalDistribution([str(choice) for choice in spec.choices])
+    low, high = spec.bounds
+    if not spec.differentiable:
+        return IntDistribution(int(low), int(high))
+    if np.isinf(low):
+        ends = jnp.array([UNLIKELY, 1 - UNLIKELY])
+        low, high = spec.decode(spec.quantile(ends)).tolist()
+    return FloatDistribution(low, high, log=spec.kind == "log")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    # That heartbeats may still change, and that `ask` leaves them to its caller: a test would tell.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        warnings.filterwarnings("ignore", "Heartbeat of storage", UserWarning)
+        yield

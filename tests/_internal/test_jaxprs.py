@@ -1,0 +1,38 @@
+"""What a function reads, against functions that say so."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from shohypernet._internal.jaxprs import reads
+
+
+def through_scan(x):
+    return jax.lax.scan(lambda carry, _: (carry + x["a"], x["b"]), x["c"], None, length=2)[0]
+
+
+@pytest.mark.parametrize(
+    ("function", "read"),
+    [
+        (lambda x: x["a"] * 2, "a"),
+        (lambda x: (x["b"], jnp.sin(x["b"]) + x["c"]), "bc"),
+        (lambda x: 1.0, ""),
+        (lambda x: (jnp.exp(x["a"]), x["c"])[1], "c"),
+        (lambda x: jax.lax.stop_gradient(x["a"]) * 0, "a"),
+        (jax.jit(lambda x: x["b"] * x["b"]), "b"),
+        (lambda x: jax.jit(lambda a, b: (a, jax.jit(jnp.sin)(b)))(x["a"], x["b"])[1], "b"),
+        (jax.grad(lambda x: x["a"] * x["b"] + x["c"]), "ab"),
+        (lambda x: jax.vmap(lambda row: row * x["c"])(jnp.ones(3)), "c"),
+        (through_scan, "abc"),  # where in doubt, all
+        (lambda x: jax.lax.scan(lambda c, _: (jax.jit(_second)(x, c), None), x["a"], None, 2), "a"),
+        (lambda x: jax.lax.cond(x["a"] > 0, jnp.sin, jnp.cos, x["b"]), "ab"),
+    ],
+)
+def test_reads(function, read):
+    argument = {name: jnp.float32(i) for i, name in enumerate("abc")}
+    found = zip("abc", reads(function, argument), strict=True)
+    assert "".join(name for name, yes in found if yes) == read
+
+
+def _second(x, carry):
+    return carry + 1

@@ -1,0 +1,206 @@
+"""Response Jacobians against the exact one of a linear model, and what they promise."""
+
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from shohypernet import (
+    Problem,
+    hypernets,
+    jacobians,
+    losses,
+    penalties,
+    ridge,
+    supervised,
+)
+from shohypernet.batches import Data, Examples
+from shohypernet.hypernets import Jacobian, Point
+from shohypernet.hyperparameters import log
+from shohypernet.models import MLP
+
+PIXELS, CLASSES = 4, 3
+
+
+class Exact(NamedTuple):
+    """A linear model at its best response, where the Jacobian is known, and 12 examples."""
+
+    problem: Problem
+    ridge: ridge.Ridge
+    log_decay: np.ndarray
+    point: Point
+    batches: Any  # the same examples, in 3 training batches
+
+    def tree(self, array):
+        return {"Dense_0": {"kernel": jnp.asarray(array[:-1]), "bias": jnp.asarray(array[-1])}}
+
+    def array(self, tree):
+        return np.concatenate([tree["Dense_0"]["kernel"], tree["Dense_0"]["bias"][None]])
+
+
+@pytest.fixture(scope="module")
+def exact():
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(0)
+        splits = [
+            Examples(rng.normal(size=(n, PIXELS)), rng.normal(size=(n, CLASSES)))
+            for n in (12, 9, 5)
+        ]
+        data = Data(*splits)
+        problem = supervised(
+            MLP(CLASSES),
+            data.train.inputs[:1],
+            losses.mean_squared_error,
+            lambda params, decay: penalties.weight_decay(params, decay) / CLASSES,
+            space=log(),
+        )
+        linear = ridge.ridge(data)
+        log_decay = rng.normal(-1.0, 1.0, size=(PIXELS + 1, CLASSES))
+        made = Exact(problem, linear, log_decay, None, None)  # pyright: ignore
+        weights = made.tree(ridge.best_response(linear, log_decay))
+        batches = jax.tree.map(lambda x: jnp.asarray(x).reshape(3, 4, -1), data.train)
+        whole = jax.tree.map(jnp.asarray, data.train)
+        point = Point(weights, made.tree(log_decay), whole, jax.random.key(0))
+        yield made._replace(point=point, batches=batches)
+
+
+def learned(jacobian: Jacobian, exact: Exact, rounds: int) -> Any:
+    weights, hyperparams, _, key = exact.point
+    state = jacobian.init(key, weights, hyperparams)
+
+    def learn(state, key):
+        return jacobian.learn(key, state, weights, hyperparams, exact.batches)
+
+    return jax.lax.scan(learn, state, jax.random.split(key, rounds))
+
+
+@pytest.fixture(scope="module")
+def kronecker(exact):
+    jacobian = jacobians.kronecker(exact.problem, iterations=15, damping=0.0)
+    return jacobian, learned(jacobian, exact, 1)[0]
+
+
+def test_kronecker_s_vjp_is_the_exact_hypergradient(exact, kronecker):
+    jacobian, state = kronecker
+    gram, cross, _ = exact.ridge.valid
+    slope = 2 / CLASSES * (gram @ exact.array(exact.point.params) - cross)
+    found = jacobian.vjp(state, exact.point, exact.tree(slope))
+    _, expected = ridge.hypergradient(exact.ridge, exact.log_decay)
+    np.testing.assert_allclose(exact.array(found), expected, rtol=1e-6, atol=1e-9)
+
+
+def test_kronecker_s_jvp_is_the_slope_of_the_best_response(exact, kronecker):
+    jacobian, state = kronecker
+    direction = np.random.default_rng(1).normal(size=exact.log_decay.shape)
+    found = jacobian.jvp(state, exact.point, exact.tree(direction))
+    width = 1e-5
+    ends = [
+        ridge.best_response(exact.ridge, exact.log_decay + sign * width * direction)
+        for sign in (1, -1)
+    ]
+    expected = (ends[0] - ends[1]) / (2 * width)
+    np.testing.assert_allclose(exact.array(found), expected, rtol=1e-6, atol=1e-8)
+
+
+def test_one_iteration_is_enough_for_one_decay(exact):
+    jacobian = jacobians.kronecker(exact.problem, iterations=1, damping=0.0)
+    state, _ = learned(jacobian, exact, 1)
+    weights = exact.tree(ridge.best_response(exact.ridge, -1.0))
+    point = exact.point._replace(params=weights, hyperparams=jnp.float64(-1.0))
+    gram, cross, _ = exact.ridge.valid
+    slope = 2 / CLASSES * (gram @ exact.array(weights) - cross)
+    found = jacobian.vjp(state, point, exact.tree(slope))
+    _, expected = ridge.hypergradient(exact.ridge, -1.0)
+    np.testing.assert_allclose(found, expected, rtol=1e-8)
+
+
+def test_kronecker_looks_as_often_as_it_is_told_and_averages(exact):
+    jacobian = jacobians.kronecker(exact.problem, refresh_every=5, window=3)
+    weights, hyperparams, _, key = exact.point
+    state, seen = jacobian.init(key, weights, hyperparams), []
+    learn = jax.jit(jacobian.learn)
+    scales = (1.0, 2.0, 3.0, 9.0, 4.0, 5.0, 9.0, 9.0)  # of the inputs
+    for scale in scales:
+        inputs, targets = exact.batches
+        batches = Examples(scale * inputs, targets)
+        state, evaluations = learn(key, state, weights, hyperparams, batches)
+        seen.append(int(evaluations))
+    # In rounds 0, 1, 2, 4, and then every fifth; three batches once, and two for each output.
+    assert seen == [9, 9, 9, 0, 9, 9, 0, 0]
+    mean = np.mean(np.square([1, 2, 3]))
+    for scale in (4, 5):
+        mean += (scale**2 - mean) / 3
+    rows = exact.batches.inputs.reshape(-1, PIXELS)
+    expected = mean * rows.T @ rows / len(rows)
+    np.testing.assert_allclose(state.average.layers[0].inputs[:-1, :-1], expected, rtol=1e-6)
+
+
+def test_linearized_learns_the_exact_jacobian_of_a_linear_hypernet(exact):
+    jacobian = jacobians.linearized(
+        exact.problem,
+        hypernets.linear(exact.point.params),
+        optimizer=optax.adam(optax.cosine_decay_schedule(3e-2, 1_000)),
+        samples=8,
+    )
+    # λ of two numbers, so that a matrix can be learned: one for the kernel, one for the bias.
+    hyperparams = {"Dense_0": {"kernel": jnp.float64(-1.0), "bias": jnp.float64(0.5)}}
+    array = np.full(exact.log_decay.shape, -1.0)
+    array[-1] = 0.5
+    weights = exact.tree(ridge.best_response(exact.ridge, array))
+    # One batch of all examples, so that there is no noise in the curvature.
+    moved = exact._replace(
+        point=exact.point._replace(params=weights, hyperparams=hyperparams),
+        batches=jax.tree.map(lambda x: x[None], exact.point.batch),
+    )
+    state, evaluations = jax.jit(lambda: learned(jacobian, moved, 1_000))()
+    assert set(evaluations.tolist()) == {2 * 8}
+    gram, cross, _ = exact.ridge.valid
+    slope = 2 / CLASSES * (gram @ exact.array(weights) - cross)
+    found = jacobian.vjp(state, moved.point, exact.tree(slope))
+    _, each = ridge.hypergradient(exact.ridge, array)
+    layer = found["Dense_0"]
+    expected = each[:-1].sum(), each[-1].sum()
+    np.testing.assert_allclose((layer["kernel"], layer["bias"]), expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["kronecker", "linearized"])
+def test_jvp_and_vjp_are_each_other_s_transpose(name, exact, kronecker):
+    jacobian, state = kronecker
+    if name == "linearized":
+        hypernet = hypernets.factorized(exact.point.params, 2, init_scale=1.0)
+        jacobian = jacobians.linearized(exact.problem, hypernet, optimizer=optax.sgd(0.1))
+        state = jacobian.init(jax.random.key(1), exact.point.params, exact.point.hyperparams)
+    rng = np.random.default_rng(2)
+    direction, cotangent = (exact.tree(rng.normal(size=exact.log_decay.shape)) for _ in "ab")
+    pushed = jacobian.jvp(state, exact.point, direction)
+    pulled = jacobian.vjp(state, exact.point, cotangent)
+    chex.assert_trees_all_equal_shapes_and_dtypes(pushed, exact.point.params)
+    chex.assert_trees_all_equal_shapes_and_dtypes(pulled, exact.point.hyperparams)
+    np.testing.assert_allclose(
+        optax.tree.vdot(pushed, cotangent), optax.tree.vdot(direction, pulled), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"refresh_every": 0}, "refresh_every to be a whole number >= 1, got 0"),
+        ({"window": 0}, "window to be a whole number >= 1, got 0"),
+        ({"iterations": 0}, "iterations to be a whole number >= 1, got 0"),
+        ({"damping": -1.0}, r"damping to be finite and >= 0, got -1\.0"),
+        ({"damping": float("nan")}, "damping to be finite and >= 0, got nan"),
+    ],
+)
+def test_kronecker_refuses(exact, options, message):
+    with pytest.raises(ValueError, match=message):
+        jacobians.kronecker(exact.problem, **options)
+
+
+def test_linearized_refuses_no_samples(exact):
+    hypernet = hypernets.linear(exact.point.params)
+    with pytest.raises(ValueError, match="samples to be a whole number >= 1, got 0"):
+        jacobians.linearized(exact.problem, hypernet, optimizer=optax.sgd(0.1), samples=0)

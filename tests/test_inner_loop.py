@@ -1,0 +1,169 @@
+"""Training against ridge regression, which has a closed form, and against steps by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from sklearn.linear_model import Ridge
+
+from shohypernet import (
+    Problem,
+    losses,
+    penalties,
+    supervised,
+    train,
+)
+from shohypernet.hyperparameters import log
+from shohypernet.models import MLP
+
+EXAMPLES, FEATURES, OUTPUTS = 20, 3, 2
+rng = np.random.default_rng(0)
+INPUTS = rng.normal(size=(EXAMPLES, FEATURES))
+TARGETS = INPUTS @ rng.normal(size=(FEATURES, OUTPUTS)) + rng.normal(size=(EXAMPLES, OUTPUTS)) + 1
+DESCENT = optax.sgd(0.3, momentum=0.8)
+
+
+@pytest.fixture
+def data(float64):
+    return jnp.asarray(INPUTS), jnp.asarray(TARGETS)
+
+
+def linear(penalty):
+    """A linear model in float64, with a penalty and log decays."""
+    model = MLP(OUTPUTS)
+    problem = supervised(model, INPUTS[:1], losses.mean_squared_error, penalty, space=log())
+
+    def init(key):
+        return jax.tree.map(lambda leaf: leaf.astype(float), problem.init(key))
+
+    return problem._replace(init=init)
+
+
+def ridge(decay):
+    """Our squared errors are summed over EXAMPLES · OUTPUTS, and scikit-learn's over 1."""
+    return Ridge(alpha=decay * EXAMPLES * OUTPUTS, tol=0).fit(INPUTS, TARGETS)
+
+
+def kernel_decay(params, values):
+    return penalties.weight_decay(params["Dense_0"]["kernel"], values)
+
+
+@pytest.mark.parametrize("decay", [0.01, 1.0])
+def test_weight_decay_converges_to_ridge_regression(decay, data, key):
+    trained = train(linear(kernel_decay), DESCENT, key, jnp.log(decay), data, steps=500)
+    oracle = ridge(decay)
+    weights = trained.params["Dense_0"]
+    np.testing.assert_allclose(weights["kernel"], oracle.coef_.T, rtol=1e-9)
+    np.testing.assert_allclose(weights["bias"], oracle.intercept_, rtol=1e-9)
+
+    error = np.mean((oracle.predict(INPUTS) - TARGETS) ** 2)
+    minimum = error + decay * np.sum(oracle.coef_**2)
+    assert trained.train_losses.shape == (500,)
+    np.testing.assert_allclose(trained.train_losses[-1], minimum, rtol=1e-9)
+
+
+def test_norm_penalty_converges_to_its_ridge(data, key):
+    """∇MSE + decay·w/‖w‖ = 0 makes w a ridge solution with a coefficient κ of decay/(2‖w‖)."""
+    decay = 0.5
+    trained = train(
+        linear(penalties.norm_penalty),
+        DESCENT,
+        key,
+        jnp.log(decay),
+        data,
+        steps=500,
+    )
+    columns = np.column_stack([INPUTS, np.ones(EXAMPLES)])
+    gram = columns.T @ columns / (EXAMPLES * OUTPUTS)
+    moment = columns.T @ TARGETS / (EXAMPLES * OUTPUTS)
+
+    def solution(coefficient):
+        return np.linalg.solve(gram + coefficient * np.eye(FEATURES + 1), moment)
+
+    low, high = 0.0, 1e3  # coefficient · ‖w‖ grows with the coefficient
+    for _ in range(100):
+        middle = (low + high) / 2
+        too_small = middle * np.linalg.norm(solution(middle)) < decay / 2
+        low, high = (middle, high) if too_small else (low, middle)
+    weights = trained.params["Dense_0"]
+    np.testing.assert_allclose(
+        np.vstack([weights["kernel"], weights["bias"]]), solution(low), rtol=1e-8
+    )
+
+
+def test_many_decays_at_once_equal_each_alone(data, key):
+    problem = linear(kernel_decay)
+
+    def trained(log_decay):
+        return train(problem, DESCENT, key, log_decay, data, steps=500)
+
+    decays = np.array([0.01, 0.1, 1.0])
+    together = jax.jit(jax.vmap(trained))(jnp.log(decays))
+    alone = jax.jit(trained)(jnp.log(0.1))
+    jax.tree.map(
+        lambda many, one: np.testing.assert_allclose(many[1], one, rtol=1e-9, atol=1e-12),
+        together,
+        alone,
+    )
+    oracles = [ridge(decay).coef_.T for decay in decays]
+    np.testing.assert_allclose(together.params["Dense_0"]["kernel"], oracles, rtol=1e-9)
+
+
+@pytest.fixture
+def one_weight():
+    """L = ½(w − λ·mean(x))² from w = 1."""
+    return Problem(
+        init=lambda key: jnp.ones(()),
+        train_loss=lambda w, scale, batch, key: (w - scale * jnp.mean(batch)) ** 2 / 2,
+        valid_loss=lambda w, scale, batch: jnp.zeros(()),
+    )
+
+
+def test_steps_by_hand(one_weight, key):
+    """Towards 2·mean(3, 5) = 8 by halves: 1, 4½, 6¼; the losses are those before each step."""
+    examples, target_scale = jnp.array([3.0, 5.0]), jnp.array(2.0)
+    trained = train(one_weight, optax.sgd(0.5), key, target_scale, examples, steps=2)
+    np.testing.assert_allclose(trained.params, 6.25)
+    np.testing.assert_allclose(trained.train_losses, [7**2 / 2, 3.5**2 / 2])
+
+
+def test_minibatches_are_of_the_size_asked_and_drawn_anew(one_weight, key):
+    """Of the examples 0, 1, …, 99 the loss at λ = 1 and learning rate 0 tells each batch's mean."""
+    sizes = []
+
+    def train_loss(w, scale, batch, key):
+        sizes.append(batch.shape)
+        return one_weight.train_loss(w, scale, batch, key)
+
+    problem = one_weight._replace(init=lambda key: jnp.zeros(()), train_loss=train_loss)
+    examples = jnp.arange(100.0)
+    trained = train(problem, optax.sgd(0.0), key, jnp.ones(()), examples, steps=200, batch_size=4)
+    assert set(sizes) == {(4,)}
+    means = np.sqrt(2 * np.asarray(trained.train_losses))
+    np.testing.assert_allclose(means * 4, np.rint(means * 4), atol=1e-3)
+    # A mean of four has mean 49½ and deviation √((100² − 1)/12/4), and one of 200 such 1.02.
+    assert abs(means.mean() - 49.5) < 4.5 * 1.02
+    assert len(np.unique(means)) > 100
+
+
+def test_minibatches_fit_what_can_be_fitted_exactly(key, float64):
+    """Without noise or decay every minibatch has the same minimum, and SGD gets to it."""
+    slope = np.array([[1.0, -2.0], [0.5, 0.0], [3.0, 1.0]])
+    data = jnp.asarray(INPUTS), jnp.asarray(INPUTS @ slope + np.array([[1.0, -1.0]]))
+    problem = linear(lambda params, values: jnp.zeros(()))
+    trained = train(problem, optax.sgd(0.2), key, jnp.zeros(()), data, steps=2_000, batch_size=5)
+    weights = trained.params["Dense_0"]
+    np.testing.assert_allclose(weights["kernel"], slope, atol=1e-8)
+    np.testing.assert_allclose(weights["bias"], [1.0, -1.0], atol=1e-8)
+
+
+def test_every_step_has_noise_of_its_own(one_weight, key):
+    noisy = one_weight._replace(train_loss=lambda w, scale, batch, key: jax.random.uniform(key))
+    trained = train(noisy, optax.sgd(0.0), key, jnp.ones(()), jnp.ones(3), steps=10)
+    assert len(np.unique(trained.train_losses)) == 10
+
+
+def test_no_steps_are_refused(one_weight, key):
+    with pytest.raises(ValueError, match="steps to be a whole number >= 1, got 0"):
+        train(one_weight, DESCENT, key, jnp.ones(()), jnp.ones(3), steps=0)
