@@ -6,6 +6,7 @@ follows the validation gradient through it (Lorraine and Duvenaud, 2018, arXiv:1
 
 from shohypernet import (
     batches,
+    datasets,
     diagnostics,
     hypergradients,
     hypernets,
@@ -14,6 +15,8 @@ from shohypernet import (
     linear_solvers,
     losses,
     penalties,
+    ridge,
+    samplers,
     search,
 )
 from shohypernet.fitting._driver import History, Result, fit
@@ -44,6 +47,7 @@ __all__ = [
     "back_optimization",
     "batches",
     "centered_response",
+    "datasets",
     "diagnostics",
     "drmad",
     "fit",
@@ -61,6 +65,8 @@ __all__ = [
     "penalties",
     "real_time",
     "reversible",
+    "ridge",
+    "samplers",
     "search",
     "simultaneous",
     "supervised",

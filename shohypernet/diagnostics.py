@@ -7,11 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from shohypernet import hyperparameters as hp
+from shohypernet import inner_loop
+from shohypernet import problem as problems
 from shohypernet._internal import validation
-from shohypernet.hypergradients import _inner as inners
-from shohypernet.hypergradients._inner import InnerOptimizer
 from shohypernet.hypergradients.curvature import hessian, slope
-from shohypernet.problem import Problem
+from shohypernet.problem import Problem, unconstrained
+from shohypernet.types import Optimizer
 
 _UNUSED = (
     "changes neither loss, and no step of the inner optimizer. Is it used at all, or detached by "
@@ -90,7 +92,7 @@ def sharpness(
       params: w.
       hyperparams: λ.
       batch: training examples.
-      key: for what is random in the loss, and the first vector.
+      key: PRNG key of the stochastic terms of the loss, and of the first vector.
       steps: products with the Hessian, at most.
 
     Returns:
@@ -111,7 +113,7 @@ def untunable(
     valid_batch: Any,
     key: jax.Array,
     *,
-    optimizer: InnerOptimizer | None = None,
+    optimizer: Optimizer | None = None,
 ) -> dict[str, str]:
     """What a method cannot tune, and why, in plain words: a check to make before a run.
 
@@ -120,8 +122,8 @@ def untunable(
     weights drawn at random, the hyperparameter would silently stay where it starts.
 
     Args:
-      problem: what is to be tuned.
-      hyperparams: λ, unconstrained, as the run would start.
+      problem: the bilevel problem.
+      hyperparams: λ as the run would start, in natural units.
       train_batch: a batch of training examples.
       valid_batch: a batch of validation examples.
       key: for the weights and directions that are tried.
@@ -134,29 +136,34 @@ def untunable(
       can.
     """
     key_init, key_noise, key_direction, key_steps = jax.random.split(key, 4)
-    params = problem.init(key_init)
+    unlimited = unconstrained(problem)
+    params, model_state = problems.initialize(problem, key_init)
+    held = problems.with_state(unlimited, model_state)
+    hyperparams = hp.encode(problem.space, hyperparams)
     # Where all weights of a kind start at zero, their decay has no effect yet.
     params = optax.tree.add(params, optax.tree.random_like(key_noise, params))
     direction = optax.tree.random_like(key_direction, params)
 
     def valid_loss(hyperparams: Any) -> jax.Array:
-        return problem.valid_loss(params, hyperparams, valid_batch)
+        return held.valid_loss(params, hyperparams, valid_batch)
 
     def train_loss(hyperparams: Any) -> jax.Array:
-        return problem.train_loss(params, hyperparams, train_batch, key_steps)
+        return held.train_loss(params, hyperparams, train_batch, key_steps)
 
     def through_minimum(hyperparams: Any) -> jax.Array:
-        return slope(problem, train_batch, key_steps, direction)(params, hyperparams)
+        return slope(held, train_batch, key_steps, direction)(params, hyperparams)
 
     def through_steps(hyperparams: Any) -> jax.Array:
         assert optimizer is not None
-        at = inners.optimizer_at(optimizer, hyperparams)
-        inner = inners.Inner(params, at.init(params))
-        advance = inners.step(problem, optimizer)
+        values = hp.decode(problem.space, hyperparams)
+        at = inner_loop.optimizer_at(optimizer, values)
+        state = inner_loop.TrainState(params, at.init(params), model_state)
         # Momentum shows in the second step.
         for _ in range(2):
-            inner, _ = advance(inner, hyperparams, train_batch, key_steps)
-        return jnp.asarray(optax.tree.vdot(inner.params, direction))
+            state, _ = inner_loop.train_step(
+                unlimited, at, state, hyperparams, train_batch, key_steps
+            )
+        return jnp.asarray(optax.tree.vdot(state.params, direction))
 
     through = through_minimum if optimizer is None else through_steps
     leaves, treedef = jax.tree.flatten(hyperparams)

@@ -1,18 +1,21 @@
-"""The protocol that every gradient method follows, so one driver runs and compares them."""
+"""The protocol of gradient methods, by which one driver runs and compares them."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 
+from shohypernet.problem import Problem
+from shohypernet.types import Batch, Hyperparams, Key, ModelState, Params
+
 
 class Info(NamedTuple):
-    """What a step tells; nothing here is needed by the next step.
+    """Metrics of a step; nothing here is needed by the next step.
 
     Attributes:
       train_loss: L_train on the step's training batches, their mean, scalar.
       valid_loss: L_valid at the hyperparameters before their update, on the step's batch, scalar.
-      hypergradient_norm: ‖dL_valid/dλ‖₂ as the method estimates it, scalar.
+      hypergradient_norm: ‖dL_valid/dλ‖₂ as the method estimates it, λ unconstrained, scalar.
       gradient_evaluations: gradients of an elementary loss on one batch for one λ that the step
         took, scalar int32; the unit of compute in every comparison.
     """
@@ -23,16 +26,26 @@ class Info(NamedTuple):
     gradient_evaluations: jax.Array
 
 
+def _no_model_state(state: Any) -> ModelState:
+    del state
+    return ()
+
+
 class HyperOptimizer(NamedTuple):
     """A method: how a Problem's hyperparameters are tuned.
 
     Attributes:
-      init: `init(key, hyperparams) -> state`; the state is a NamedTuple with a field `hyperparams`.
+      init: `init(key, hyperparams) -> state`, from λ unconstrained; the state is a NamedTuple with
+        a field `hyperparams`, unconstrained too.
       step: `step(key, state, train_batches, valid_batch) -> (state, Info)`; `train_batches` leads
         with the inner-step axis, one training batch for each inner update of the round.
       weights: `weights(state) -> params` at the current hyperparameters.
+      model_state: `model_state(state)`, the model's state that goes with these weights.
+      problem: the problem that the method was built for; `fit` refuses another.
     """
 
-    init: Callable[[jax.Array, Any], Any]
-    step: Callable[[jax.Array, Any, Any, Any], tuple[Any, Info]]
-    weights: Callable[[Any], Any]
+    init: Callable[[Key, Hyperparams], Any]
+    step: Callable[[Key, Any, Batch, Batch], tuple[Any, Info]]
+    weights: Callable[[Any], Params]
+    model_state: Callable[[Any], ModelState] = _no_model_state
+    problem: Problem | None = None

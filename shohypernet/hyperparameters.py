@@ -1,15 +1,15 @@
-"""The typed space of hyperparameters, and the distributions p(λ) that hypernets are trained under.
+"""The typed space that hyperparameters live in: natural units outside, unconstrained inside.
 
-Methods move hyperparameters in *unconstrained* space, ℝⁿ. A space is a tree of specs, each of which
-says how one entry becomes a value in natural units, what its prior is, and whether a gradient can
-move it; it is a prefix of the hyperparameters' tree, so one `log()` may stand for a million decays.
+A user writes and reads natural units. Methods move hyperparameters in *unconstrained* space, ℝⁿ. A
+space is a tree of specs, each of which says how one entry becomes a value in natural units, what
+its prior is, and whether a gradient can move it; it is a prefix of the hyperparameters' tree, so
+that one `log()` may stand for a million decays.
 
-    space = {"decay": log(1e-6, 1e2), "dropout": bounded(0.0, 0.9)}
+    space = {"decay": log(), "dropout": bounded(0.0, 0.9)}
     start = encode(space, {"decay": jnp.full((784, 10), 1e-3), "dropout": 0.5})
     decode(space, start)["dropout"]                                # 0.5 again
 
-A *sampler*, `sampler(key, hyperparams) -> hyperparams`, draws one λ from p(λ) or, near the current
-λ̂, from p(λ | λ̂); methods `vmap` it.
+`fit`, `train` and `search.run` do this by themselves, with the problem's space.
 """
 
 import dataclasses
@@ -22,9 +22,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from shohypernet._internal import random, validation
+from shohypernet._internal import validation
+from shohypernet.types import Hyperparams, Space
 
-Sampler = Callable[[jax.Array, Any], Any]
+DEFAULT_PRIOR = (1e-6, 1e2)  # of `log`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Spec:
       sample: `sample(key, shape) -> array`, a draw from the prior, in unconstrained space.
       quantile: the prior's inverse distribution function, elementwise: a probability between 0
         and 1 -> unconstrained array. It maps the unit cube, where black-box methods work, to λ.
-      bounds: where the prior lies, in natural units.
+      bounds: ends of the prior's range, in natural units.
       differentiable: whether a gradient can move it.
       choices: what a categorical's codes stand for, otherwise empty.
     """
@@ -55,7 +56,7 @@ class Spec:
 
 def real(loc: float = 0.0, scale: float = 1.0) -> Spec:
     """Any real number, left as it is; prior N(loc, scale²)."""
-    _require(math.isfinite(loc), f"real() needs a finite loc, got {loc}.")
+    validation.require(math.isfinite(loc), f"real() needs a finite loc, got {loc}.")
     validation.positive("real", scale=scale)
     return Spec(
         kind="real",
@@ -67,17 +68,49 @@ def real(loc: float = 0.0, scale: float = 1.0) -> Spec:
     )
 
 
-def log(low: float = 1e-6, high: float = 1e2) -> Spec:
-    """A positive number, moved as its natural logarithm: value = exp(λ).
+UNCONSTRAINED = real()
+"""The space of a problem that says nothing of it: natural units and unconstrained ones agree."""
+
+
+def log(
+    low: float | None = None,
+    high: float | None = None,
+    *,
+    prior: tuple[float, float] | None = None,
+) -> Spec:
+    """A positive number, moved by its logarithm.
+
+    Without bounds, value = exp(λ). Between bounds, value = low · (high / low)^sigmoid(λ).
 
     Args:
-      low: lower end of the log-uniform prior, in natural units. It bounds the prior only.
-      high: upper end of the prior, likewise.
+      low: smallest value, in natural units; None for no bounds.
+      high: largest value, likewise; both or neither.
+      prior: ends of the log-uniform prior where there are no bounds. They bound nothing else: a
+        gradient method may leave them. Between bounds the prior is log-uniform there.
 
     Raises:
-      ValueError: unless 0 < low < high.
+      ValueError: unless 0 < low < high, or for bounds and a prior at once.
     """
-    _require(0 < low < high < math.inf, f"log() needs 0 < low < high, got {low} and {high}.")
+    if low is None and high is None:
+        return _unbounded_log(*(DEFAULT_PRIOR if prior is None else prior))
+    if low is None or high is None or prior is not None:
+        raise ValueError(
+            "log() needs both bounds and no prior, or a prior alone, got "
+            f"{low=}, {high=} and {prior=}."
+        )
+    _require_log_bounds(low, high)
+    exponent, scale = bounded(0.0, 1.0), math.log(high / low)
+    return dataclasses.replace(
+        exponent,
+        kind="log",
+        decode=lambda code: jnp.clip(low * jnp.exp(scale * exponent.decode(code)), low, high),
+        encode=lambda value: exponent.encode(jnp.log(jnp.asarray(value) / low) / scale),
+        bounds=(low, high),
+    )
+
+
+def _unbounded_log(low: float, high: float) -> Spec:
+    _require_log_bounds(low, high)
     lowest, highest = math.log(low), math.log(high)
     return Spec(
         kind="log",
@@ -89,13 +122,18 @@ def log(low: float = 1e-6, high: float = 1e2) -> Spec:
     )
 
 
+def _require_log_bounds(low: float, high: float) -> None:
+    ordered = 0 < low < high < math.inf
+    validation.require(ordered, f"log() needs 0 < low < high, got {low} and {high}.")
+
+
 def bounded(low: float, high: float) -> Spec:
     """A number between two bounds: value = low + (high − low)·sigmoid(λ); prior uniform.
 
     Raises:
       ValueError: unless low < high, both finite.
     """
-    _require_bounds("bounded", low, high)
+    validation.require_bounds("bounded", low, high)
     return Spec(
         kind="bounded",
         # Clipped, for the sum may be rounded to a number outside.
@@ -117,7 +155,7 @@ def integer(low: int, high: int) -> Spec:
     """
     whole = all(isinstance(bound, numbers.Integral) for bound in (low, high))
     largest = 2**24  # up to which float32, in which codes are, holds each of them
-    _require(
+    validation.require(
         whole and -largest <= low < high <= largest,
         f"integer() needs whole numbers with low < high, at most 2²⁴ from 0, got {low} and {high}.",
     )
@@ -142,9 +180,11 @@ def categorical(*choices: Any) -> Spec:
     Raises:
       ValueError: for fewer than two choices, or one that comes twice.
     """
-    _require(len(choices) > 1, f"categorical() needs two choices or more, got {choices}.")
+    validation.require(len(choices) > 1, f"categorical() needs two choices or more, got {choices}.")
     twice = [choice for i, choice in enumerate(choices) if choice in choices[:i]]
-    _require(not twice, f"categorical() needs choices that differ, but {twice} come twice.")
+    validation.require(
+        not twice, f"categorical() needs choices that differ, but {twice} come twice."
+    )
     index = integer(0, len(choices) - 1)
     names_only = not any(isinstance(choice, numbers.Number) for choice in choices)
 
@@ -162,7 +202,7 @@ def categorical(*choices: Any) -> Spec:
     return dataclasses.replace(index, kind="categorical", encode=encode, choices=choices)
 
 
-def decode(space: Any, hyperparams: Any) -> Any:
+def decode(space: Space, hyperparams: Any) -> Any:
     """Unconstrained hyperparameters as values in natural units.
 
     Args:
@@ -175,11 +215,16 @@ def decode(space: Any, hyperparams: Any) -> Any:
     return jax.tree.map(lambda spec, below: jax.tree.map(spec.decode, below), space, hyperparams)
 
 
-def encode(space: Any, values: Any) -> Any:
+def encode(space: Space, values: Any) -> Any:
     """Values in natural units as unconstrained hyperparameters: the inverse of `decode`.
 
+    Args:
+      space: a tree of specs, a prefix of `values`.
+      values: a tree of arrays or numbers in natural units; a category's choices by name.
+
     Raises:
-      ValueError: for a value outside its spec's range, which has no unconstrained counterpart.
+      ValueError: for a value outside its spec's range, which has no unconstrained counterpart, or
+        a tree that the space is no prefix of.
     """
 
     def checked(spec: Spec, below: Any) -> Any:
@@ -187,19 +232,37 @@ def encode(space: Any, values: Any) -> Any:
         if not all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(unconstrained)):
             raise ValueError(
                 f"{below} is not strictly inside the range of its {spec.kind}() hyperparameter; "
-                "start from a value inside it."
+                "start from a value inside it, in natural units (a decay of 3e-4, not its "
+                "logarithm)."
             )
         return unconstrained
 
+    require_prefix(space, values)
     return jax.tree.map(checked, space, values)
 
 
-def spread(space: Any, like: Any) -> Any:
+def require_prefix(space: Space, hyperparams: Any) -> None:
+    """Refuse hyperparameters that a space is no prefix of.
+
+    Raises:
+      ValueError: naming what differs.
+    """
+    try:
+        jax.tree.map(lambda spec, below: None, space, hyperparams)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"the space {jax.tree.map(lambda spec: spec.kind, space)} doesn't fit hyperparameters "
+            f"like {jax.tree.structure(hyperparams)}; it needs a spec for each of them, or for a "
+            "branch of their tree."
+        ) from error
+
+
+def broadcast_space(space: Space, like: Any) -> Any:
     """A tree like `like` that has each leaf's own spec."""
     return jax.tree.map(lambda spec, below: jax.tree.map(lambda _: spec, below), space, like)
 
 
-def sample(key: jax.Array, space: Any, like: Any) -> Any:
+def sample(key: jax.Array, space: Space, like: Any) -> Any:
     """One draw from the prior of a space, in unconstrained space.
 
     Args:
@@ -210,33 +273,33 @@ def sample(key: jax.Array, space: Any, like: Any) -> Any:
     Returns:
       A tree like `like`.
     """
-    specs = jax.tree.leaves(spread(space, like))
+    specs = jax.tree.leaves(broadcast_space(space, like))
     leaves, treedef = jax.tree.flatten(like)
     keys = jax.random.split(key, len(leaves))
-    draws = [
+    drawn = [
         spec.sample(k, jnp.shape(leaf)) for spec, k, leaf in zip(specs, keys, leaves, strict=True)
     ]
-    return jax.tree.unflatten(treedef, draws)
+    return jax.tree.unflatten(treedef, drawn)
 
 
-def describe(space: Any, hyperparams: Any) -> str:
-    """A line that shows values in natural units; arrays by their median and range."""
+def describe(space: Space, hyperparams: Hyperparams) -> str:
+    """A line that shows hyperparameters in natural units; arrays by their median and range."""
 
-    def show(spec: Spec, leaf: jax.Array) -> str:
-        value = spec.decode(leaf)
+    def show(spec: Spec, leaf: Any) -> str:
+        value = jnp.asarray(leaf)
         if spec.choices and value.ndim == 0:
             return str(spec.choices[int(value)])
         if value.ndim == 0:
             return f"{value.item():.4g}"
         return f"{jnp.median(value):.4g} [{jnp.min(value):.4g}, {jnp.max(value):.4g}]"
 
-    shown = jax.tree.map(show, spread(space, hyperparams), hyperparams)
+    shown = jax.tree.map(show, broadcast_space(space, hyperparams), hyperparams)
     named = jax.tree.leaves_with_path(shown)
     return ", ".join(f"{jax.tree_util.keystr(path)} {text}".strip() for path, text in named)
 
 
-def require_differentiable(space: Any) -> None:
-    """Refuses a space that a gradient method cannot tune.
+def require_differentiable(space: Space) -> None:
+    """Refuse a space that a gradient method cannot tune.
 
     Raises:
       ValueError: naming each entry that is an integer or a category.
@@ -246,108 +309,8 @@ def require_differentiable(space: Any) -> None:
         for path, spec in jax.tree.leaves_with_path(space)
         if not spec.differentiable
     ]
-    _require(
+    validation.require(
         not fixed,
         f"gradients cannot move {', '.join(fixed)}: fix it, relax it to bounded(), or give it to a "
         "black-box search.",
     )
-
-
-def gaussian(loc: float = 0.0, scale: float = 1.0) -> Sampler:
-    """The sampler of a fixed broad p(λ) = N(loc, scale²), every entry alike (Algorithm 2).
-
-    Args:
-      loc: mean, in unconstrained units.
-      scale: standard deviation, likewise.
-
-    Raises:
-      ValueError: for a negative or non-finite scale.
-    """
-    _require(math.isfinite(loc), f"gaussian() needs a finite loc, got {loc}.")
-    validation.not_negative("gaussian", scale=scale)
-
-    def draw(key: jax.Array, hyperparams: Any) -> Any:
-        noise = random.random_like(key, hyperparams)
-        return jax.tree.map(lambda leaf: loc + scale * leaf, noise)
-
-    return draw
-
-
-def uniform(low: float, high: float) -> Sampler:
-    """The sampler of a fixed p(λ) = U[low, high], every entry alike, in unconstrained units.
-
-    Raises:
-      ValueError: unless low < high.
-    """
-    _require_bounds("uniform", low, high)
-
-    def draw(key: jax.Array, hyperparams: Any) -> Any:
-        noise = random.random_like(key, hyperparams, jax.random.uniform)
-        return jax.tree.map(lambda leaf: low + (high - low) * leaf, noise)
-
-    return draw
-
-
-def fixed_set(points: Any) -> Sampler:
-    """The sampler of a p(λ) that is uniform over given λ, such as those of trained models.
-
-    Args:
-      points: a tree like the hyperparameters', each leaf with a leading axis of one entry a λ.
-
-    Raises:
-      ValueError: unless the leaves share a leading axis of at least one.
-    """
-    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(points)]
-    counts = {shape[:1] for shape in shapes}
-    _require(
-        len(counts) == 1 and not counts <= {(), (0,)},
-        f"fixed_set() needs a leading axis in common, of one λ or more, got shapes {shapes}.",
-    )
-    (count,) = counts.pop()
-
-    def draw(key: jax.Array, hyperparams: Any) -> Any:
-        del hyperparams
-        index = jax.random.randint(key, (), 0, count)
-        return jax.tree.map(lambda leaf: jnp.asarray(leaf)[index], points)
-
-    return draw
-
-
-def local_gaussian(scale: float) -> Sampler:
-    """The sampler of p(λ | λ̂) = N(λ̂, scale²), every entry alike (Algorithm 3).
-
-    Args:
-      scale: standard deviation, in unconstrained units; 0 samples λ̂ itself.
-
-    Raises:
-      ValueError: for a negative or non-finite scale.
-    """
-    validation.not_negative("local_gaussian", scale=scale)
-
-    def draw(key: jax.Array, hyperparams: Any) -> Any:
-        noise = random.random_like(key, hyperparams)
-        return jax.tree.map(lambda center, leaf: center + scale * leaf, hyperparams, noise)
-
-    return draw
-
-
-def clipped(sampler: Sampler, low: float, high: float) -> Sampler:
-    """Another sampler's draws, clipped to [low, high] in unconstrained units.
-
-    Raises:
-      ValueError: unless low < high.
-    """
-    _require_bounds("clipped", low, high)
-    return lambda key, hyperparams: jax.tree.map(
-        lambda leaf: jnp.clip(leaf, low, high), sampler(key, hyperparams)
-    )
-
-
-def _require(holds: bool, message: str) -> None:
-    if not holds:
-        raise ValueError(message)
-
-
-def _require_bounds(name: str, low: float, high: float) -> None:
-    ordered = math.isfinite(low) and math.isfinite(high) and low < high
-    _require(ordered, f"{name}() needs finite bounds with low < high, got {low} and {high}.")

@@ -1,83 +1,284 @@
-"""Algorithm 1's inner loop: train weights for one λ. `vmap` trains for many at once.
+"""The inner loop: training of the weights at one λ. Every method, the search and `train` use it.
 
     w ← w − α ∇_w L_train(w, λ, x)
 
-`train` does all of it. `start`, `step_key` and `update` are its parts, for a search that pauses
-trainings and goes on with some: step t of a training is drawn from fold_in(key, t), so one that was
-paused goes through the same numbers as one that never was.
+α stands for any optax optimizer. A step may be differentiated with respect to all floating-point
+arrays of its `TrainState` and to λ, both where λ enters the training loss and where it enters the
+optimizer. `train` does all of it; `vmap` trains for many λ at once.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from shohypernet._internal import validation
+from shohypernet import problem as problems
+from shohypernet._internal import jaxprs, random, validation
+from shohypernet._internal.trees import split_floats
 from shohypernet.batches import minibatch
+from shohypernet.hyperparameters import UNCONSTRAINED
 from shohypernet.problem import Problem
+from shohypernet.types import Batch, Hyperparams, Key, ModelState, Optimizer, OptState, Params
 
 
-class Training(NamedTuple):
-    """What the next step of a training needs.
+class TrainState(NamedTuple):
+    """State of the inner loop.
 
     Attributes:
-      params: the weights w so far.
-      opt_state: the optimizer of w.
+      params: weights w.
+      opt_state: state of their optimizer.
+      model_state: what the model keeps besides, such as batch statistics; `()` if nothing.
     """
 
-    params: Any
-    opt_state: Any
+    params: Params
+    opt_state: OptState
+    model_state: ModelState = ()
+
+
+Step = Callable[[TrainState, Hyperparams, Batch, Key], tuple[TrainState, jax.Array]]
+"""`train_step` with problem and optimizer given."""
 
 
 class Trained(NamedTuple):
     """Weights trained for one λ.
 
     Attributes:
-      params: the weights w after the last step.
-      train_losses: the training loss before each step, on its minibatch, shape (steps,).
+      params: weights w after the last step.
+      train_losses: training loss before each step, on its minibatch, shape (steps,).
+      model_state: the model's state after the last step.
     """
 
-    params: Any
+    params: Params
     train_losses: jax.Array
+    model_state: ModelState = ()
 
 
-def start(problem: Problem, optimizer: optax.GradientTransformation, key: jax.Array) -> Training:
-    """A training before its first step."""
-    params = problem.init(jax.random.split(key)[0])
-    return Training(params, optimizer.init(params))
+class ValidGradients(NamedTuple):
+    """L_valid on one batch and its gradients, as if w, λ and the model's state were free.
+
+    Attributes:
+      loss: L_valid, scalar.
+      params: ∂L_valid/∂w, a tree like w.
+      model_state: likewise for the model's state.
+      hyperparams: ∂L_valid/∂λ, a tree like λ.
+    """
+
+    loss: jax.Array
+    params: Params
+    model_state: ModelState
+    hyperparams: Hyperparams
 
 
-def step_key(key: jax.Array, step: Any) -> jax.Array:
-    """The key of a training's step, by its number from 0 on, from the key that started it."""
+def optimizer_at(optimizer: Optimizer, hyperparams: Hyperparams) -> optax.GradientTransformation:
+    """The optimizer itself, or what a function of λ makes of λ."""
+    if isinstance(optimizer, optax.GradientTransformation):
+        return optimizer
+    return optimizer(hyperparams)
+
+
+def init(problem: Problem, optimizer: Optimizer, key: Key, hyperparams: Hyperparams) -> TrainState:
+    """Fresh weights w_0 and the state of their optimizer and model."""
+    params, model_state = problems.initialize(problem, key)
+    return TrainState(params, optimizer_at(optimizer, hyperparams).init(params), model_state)
+
+
+def train_loss(
+    problem: Problem,
+    params: Params,
+    model_state: ModelState,
+    hyperparams: Hyperparams,
+    batch: Batch,
+    key: Key,
+) -> tuple[jax.Array, ModelState]:
+    """L_train on a batch, and the model's state after it."""
+    if problem.stateful:
+        return problem.train_loss(params, hyperparams, batch, key, model_state)
+    return problem.train_loss(params, hyperparams, batch, key), model_state
+
+
+def valid_loss(
+    problem: Problem,
+    params: Params,
+    model_state: ModelState,
+    hyperparams: Hyperparams,
+    batch: Batch,
+) -> jax.Array:
+    """L_valid on a batch."""
+    state = (model_state,) if problem.stateful else ()
+    return problem.valid_loss(params, hyperparams, batch, *state)
+
+
+def train_step(
+    problem: Problem,
+    optimizer: Optimizer,
+    state: TrainState,
+    hyperparams: Hyperparams,
+    batch: Batch,
+    key: Key,
+) -> tuple[TrainState, jax.Array]:
+    """One update of the weights, and the training loss before it."""
+
+    def loss(params: Params) -> tuple[jax.Array, ModelState]:
+        return train_loss(problem, params, state.model_state, hyperparams, batch, key)
+
+    (value, model_state), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
+    at, extra = optimizer_at(optimizer, hyperparams), {"value": value}
+    extra["value_fn"] = lambda params: loss(params)[0]
+    updated = apply_gradient(at, gradient, state.opt_state, state.params, **extra)
+    # If nobody differentiates this step, the compiler drops what only derivatives need.
+    nudged = jax.tree.map(_without_zeros, gradient)
+    smooth = apply_gradient(at, nudged, state.opt_state, state.params, **extra)
+    params, opt_state = _with_derivative_of(updated, smooth)
+    return TrainState(params, opt_state, model_state), value
+
+
+def apply_gradient(
+    optimizer: optax.GradientTransformation,
+    gradient: Params,
+    opt_state: OptState,
+    params: Params,
+    **extra: Any,
+) -> tuple[Params, OptState]:
+    """One update by an optimizer; `extra` (value, value_fn) is for those that ask for it."""
+    update = optax.with_extra_args_support(optimizer).update
+    updates, opt_state = update(gradient, opt_state, params, grad=gradient, **extra)
+    return optax.apply_updates(params, updates), opt_state
+
+
+def _without_zeros(gradient: jax.Array) -> jax.Array:
+    """A gradient with a number next to nothing in place of exact zeros.
+
+    Adam and its kin divide by √v, which has no derivative at v = 0: NaN would come of 0 · ∞ for a
+    weight whose gradient is exactly zero, such as that of a pixel that is never lit. A step away
+    from zero the derivative is what it tends to.
+    """
+    tiny = jnp.finfo(gradient.dtype).tiny ** 0.4  # whose square is still a normal number
+    return gradient + jnp.where(gradient == 0, tiny, 0).astype(gradient.dtype)
+
+
+@jax.custom_jvp
+def _with_derivative_of(value: Any, other: Any) -> Any:
+    """A value, differentiated as another one."""
+    del other
+    return value
+
+
+@_with_derivative_of.defjvp
+def _derivative(primals: Any, tangents: Any) -> tuple[Any, Any]:
+    return primals[0], tangents[1]
+
+
+def train_steps(
+    problem: Problem,
+    optimizer: Optimizer,
+    state: TrainState,
+    hyperparams: Hyperparams,
+    train_batches: Batch,
+    key: Key,
+) -> tuple[TrainState, jax.Array]:
+    """An update for each of the batches, and the losses before each, shape (T,)."""
+    return jax.lax.scan(
+        lambda state, at: train_step(problem, optimizer, state, hyperparams, *at),
+        state,
+        inputs(key, train_batches),
+    )
+
+
+def valid_gradients(
+    problem: Problem, state: TrainState, hyperparams: Hyperparams, batch: Batch
+) -> ValidGradients:
+    """L_valid and its gradients at the weights of a state."""
+    floats, rebuild = split_floats(state.model_state)
+
+    def loss(params: Params, floats: list[jax.Array], hyperparams: Hyperparams) -> jax.Array:
+        return valid_loss(problem, params, rebuild(floats), hyperparams, batch)
+
+    value, gradients = jax.value_and_grad(loss, (0, 1, 2))(state.params, floats, hyperparams)
+    params, moved, direct = gradients
+    still = optax.tree.zeros_like(state.model_state)
+    return ValidGradients(value, params, split_floats(still)[1](moved), direct)
+
+
+def inputs(key: Key, train_batches: Batch) -> tuple[Batch, jax.Array]:
+    """What a scan over inner steps goes through: their batches, and a key for each."""
+    batches = jax.tree.map(jnp.asarray, train_batches)
+    return batches, jax.random.split(key, count(batches))
+
+
+def count(train_batches: Batch) -> int:
+    """T, the inner steps that a round's batches allow: the length of their leading axis."""
+    return jax.tree.leaves(train_batches)[0].shape[0]
+
+
+def moved_by_optimizer(optimizer: optax.GradientTransformation, params: Params) -> Params:
+    """Which weights an optimizer moves, a tree of booleans like them.
+
+    The others have updates that are zero by construction, as `optax.multi_transform`, `masked`,
+    `freeze` and `set_to_zero` make them. Read off the trace of an update: nothing is computed.
+    """
+
+    def updates(gradient: Params, params: Params, value: jax.Array) -> Params:
+        update = optax.with_extra_args_support(optimizer).update
+        opt_state = optimizer.init(params)
+        extra = {"grad": gradient, "value": value, "value_fn": optax.tree.norm}
+        return update(gradient, opt_state, params, **extra)[0]
+
+    frozen = jaxprs.zeros(updates, params, params, jax.ShapeDtypeStruct((), jnp.float32))
+    return jax.tree.unflatten(jax.tree.structure(params), [not still for still in frozen])
+
+
+def moved_by_loss(
+    problem: Problem, params: Params, hyperparams: Hyperparams, batch: Batch, key: Key
+) -> Params:
+    """Which weights the training loss of a stateless problem moves, a tree of booleans like them.
+
+    The others have gradients that are zero by construction, as a `stop_gradient` makes them.
+    """
+    frozen = jaxprs.zeros(
+        lambda params, hyperparams: jax.grad(problem.train_loss)(params, hyperparams, batch, key),
+        params,
+        hyperparams,
+    )
+    return jax.tree.unflatten(jax.tree.structure(params), [not still for still in frozen])
+
+
+def step_key(key: Key, step: Any) -> Key:
+    """The key of a training step, by its number from 0 on, from the key that the run started with.
+
+    A run that was paused goes through the same numbers as one that never was.
+    """
     return jax.random.fold_in(jax.random.split(key)[1], step)
 
 
-def update(
+def start(problem: Problem, optimizer: optax.GradientTransformation, key: Key) -> TrainState:
+    """The state before the first step of a run that is driven by `step_key` and `drawn_step`."""
+    return init(problem, optimizer, jax.random.split(key)[0], None)
+
+
+def drawn_step(
     problem: Problem,
     optimizer: optax.GradientTransformation,
-    key: jax.Array,
-    training: Training,
-    hyperparams: Any,
-    examples: Any,
+    key: Key,
+    state: TrainState,
+    hyperparams: Hyperparams,
+    examples: Batch,
     *,
     batch_size: int | None = None,
-) -> tuple[Training, jax.Array]:
-    """One step of a training, and the training loss before it; `key` is the step's own."""
+) -> tuple[TrainState, jax.Array]:
+    """`train_step` on a minibatch that the step's own key draws from all examples."""
     key_batch, key_loss = jax.random.split(key)
-    params, opt_state = training
     batch = minibatch(key_batch, examples, batch_size)
-    loss, gradient = jax.value_and_grad(problem.train_loss)(params, hyperparams, batch, key_loss)
-    change, opt_state = optimizer.update(gradient, opt_state, params)
-    return Training(optax.apply_updates(params, change), opt_state), loss
+    return train_step(problem, optimizer, state, hyperparams, batch, key_loss)
 
 
 def train(
     problem: Problem,
     optimizer: optax.GradientTransformation,
-    key: jax.Array,
-    hyperparams: Any,
-    examples: Any,
+    key: Key,
+    hyperparams: Hyperparams,
+    examples: Batch,
     *,
     steps: int,
     batch_size: int | None = None,
@@ -86,36 +287,42 @@ def train(
 
         w ← w − α ∇_w L_train(w, λ, x)
 
-    A pure function, so a population of trainings is one compiled call that shares the data:
+    A pure function, so that a population of runs is one compiled call that shares the data:
 
         jax.vmap(lambda λ: train(problem, optax.adam(1e-3), key, λ, data.train, steps=1_000))(many)
 
     Args:
       problem: gives the initial weights and the training loss.
       optimizer: α, any optax optimizer.
-      key: for the initial weights, the minibatches and what is random in the loss.
-      hyperparams: λ, unconstrained.
+      key: PRNG key of the initial weights, the minibatches and the stochastic terms of the loss.
+      hyperparams: λ, in natural units.
       examples: the training data, a tree with a shared leading axis.
       steps: updates of w.
-      batch_size: examples a step, drawn with replacement; None takes all of them each step.
+      batch_size: examples per step, drawn with replacement; None takes all of them each step.
 
     Returns:
       The weights and the losses on the way.
 
     Raises:
-      ValueError: if steps is below 1.
+      ValueError: if steps is below 1, or λ doesn't fit the problem's space.
+      TypeError: for something that is no problem or no optimizer.
 
     Reference:
       The inner loop of Algorithm 1, arXiv:1802.09419.
     """
+    validation.problem(problem, "train()")
+    (optimizer,) = validation.optimizer("train", optimizer=optimizer)
     validation.whole("train", steps=steps)
+    # Its losses read natural units as they are.
+    problem = problem._replace(space=UNCONSTRAINED)
 
-    def body(training: Training, key: jax.Array) -> tuple[Training, jax.Array]:
-        return update(
-            problem, optimizer, key, training, hyperparams, examples, batch_size=batch_size
+    def body(state: TrainState, key: Key) -> tuple[TrainState, jax.Array]:
+        return drawn_step(
+            problem, optimizer, key, state, hyperparams, examples, batch_size=batch_size
         )
 
     # All keys in one go: drawn in the loop, they would take as long as a small product.
+    key = random.fast(key)
     keys = jax.vmap(step_key, (None, 0))(key, jnp.arange(steps))
-    training, losses = jax.lax.scan(body, start(problem, optimizer, key), keys)
-    return Trained(training.params, losses)
+    state, losses = jax.lax.scan(body, start(problem, optimizer, key), keys)
+    return Trained(state.params, losses, state.model_state)

@@ -3,15 +3,15 @@
 Every decay here is in natural units (a non-negative coefficient). Methods move its logarithm: pair
 a penalty with the space `hyperparameters.log()`.
 
-A decay may be given at any grain, from one number to one number a weight, because it is matched to
-the weights as a *prefix* of their tree, each of its leaves broadcast from the last axis on:
+A decay may be given at any grain, from one number to one number per weight, because it is matched
+to the weights as a *prefix* of their tree, each of its leaves broadcast from the last axis on:
 
-    one for the whole model      decay                           shape ()
-    one a class (linear model)   decay                           shape (10,)
-    one a layer                  {"Dense_0": decay, ...}         shapes ()
-    one a weight                 {"Dense_0": {"kernel": decay}}  shapes of the weights
+    one for the whole model        decay                           shape ()
+    one per class (linear model)   decay                           shape (10,)
+    one per layer                  {"Dense_0": decay, ...}         shapes ()
+    one per weight                 {"Dense_0": {"kernel": decay}}  shapes of the weights
 
-`decays` builds the first value of each.
+`decays` builds the first value of each. Mappings may leave out what is not decayed.
 """
 
 from collections.abc import Mapping
@@ -21,15 +21,17 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from shohypernet.types import Hyperparams, Params
+
 Grain = Literal["model", "layer", "output", "weight"]
 
 
-def decays(params: Any, value: float, per: Grain) -> Any:
+def decays(params: Params, value: float, per: Grain) -> Any:
     """Hyperparameters that hold `value` once per model, layer, output unit or weight.
 
     Args:
       params: weights, or their `jax.ShapeDtypeStruct`s; a mapping at the top for `per="layer"`.
-      value: the value of each, in whatever space the caller moves (log decay, usually).
+      value: the value of each, in natural units.
       per: the grain. "output" is one value for each index of the last axis of every weight array;
         where a linear model's kernel and bias share theirs, write `jnp.full(10, value)`.
 
@@ -56,92 +58,116 @@ def decays(params: Any, value: float, per: Grain) -> Any:
     raise ValueError(f"per must be 'model', 'layer', 'output' or 'weight', got {per!r}.")
 
 
-def weight_decay(params: Any, decay: Any) -> jax.Array:
+def weight_decay(params: Params, decay: Any) -> jax.Array:
     """Squared weights, each times its decay: Σ_i decay_i w_i².
 
     Args:
       params: weights.
-      decay: non-negative coefficients, a prefix of `params` (see the module's docstring).
+      decay: non-negative coefficients, a prefix of `params` (see the module's docstring). Mappings
+        may leave layers or arrays out, such as biases: these are not decayed.
 
     Returns:
       A scalar.
 
     Raises:
-      ValueError: if a decay cannot be broadcast to the weights that it stands for.
+      ValueError: if a decay has no weights of its name, or cannot be broadcast to them.
     """
-    weighted = _over_weights(lambda leaf, coefficient: coefficient * leaf**2, params, decay)
-    return jnp.asarray(optax.tree.sum(weighted))
+    return sum((jnp.sum(c * w**2) for w, c in _pairs(decay, params)), start=jnp.zeros(()))
 
 
-def norm_penalty(params: Any, decay: Any) -> jax.Array:
+def norm_penalty(params: Params, decay: Any) -> jax.Array:
     """Euclidean norm of all weights, each times its decay: ‖decay ∘ w‖₂ (not squared).
 
     With one decay for the model this is exp(λ)·‖w‖₂, the penalty of the paper's small experiments.
 
     Args:
       params: weights.
-      decay: non-negative coefficients, a prefix of `params`.
+      decay: non-negative coefficients, as for `weight_decay`.
 
     Returns:
       A scalar.
 
     Raises:
-      ValueError: if a decay cannot be broadcast to the weights that it stands for.
+      ValueError: if a decay has no weights of its name, or cannot be broadcast to them.
     """
-    return _norm(_over_weights(lambda leaf, coefficient: coefficient * leaf, params, decay))
+    return _norm([c * w for w, c in _pairs(decay, params)])
 
 
-def class_norm_penalty(params: Any, decay: jax.Array) -> jax.Array:
+def class_norm_penalty(params: Params, decay: jax.Array) -> jax.Array:
     """Mean over classes of ‖decay_c · w_c‖₂, w_c all weights that end in output c.
 
     Args:
       params: weights of a linear model; every array has the classes on its last axis.
-      decay: one coefficient a class, shape (classes,).
+      decay: one coefficient per class, shape (classes,).
 
     Returns:
       A scalar.
     """
-    scaled = _over_weights(lambda leaf, coefficient: coefficient * leaf, params, decay)
-    by_class = jax.tree.map(lambda leaf: leaf.reshape(-1, decay.size), scaled)
-    return jnp.mean(jax.vmap(_norm, in_axes=1)(by_class))
+    scaled = [(c * w).reshape(-1, decay.size) for w, c in _pairs(decay, params)]
+    return jnp.mean(jax.vmap(_norm, in_axes=1)(scaled))
 
 
-def spread(hyperparams: Any, params: Any) -> Any:
+def broadcast(hyperparams: Hyperparams, params: Params) -> Params:
     """Each hyperparameter, repeated for every weight that it stands for.
 
     Args:
       hyperparams: a prefix of `params` (see the module's docstring).
-      params: weights.
+      params: weights, or their `jax.ShapeDtypeStruct`s.
 
     Returns:
       A tree like `params`.
 
     Raises:
-      ValueError: if a hyperparameter cannot be broadcast to the weights that it stands for.
+      ValueError: if a hyperparameter has no weights of its name or cannot be broadcast to them, or
+        if weights have no hyperparameter.
     """
+    pairs = _pairs(hyperparams, params)
+    leaves, treedef = jax.tree.flatten(params)
+    if len(pairs) < len(leaves):
+        raise ValueError(
+            f"{len(leaves) - len(pairs)} arrays of weights have no hyperparameter among "
+            f"{jax.tree.structure(hyperparams)}; each needs one here."
+        )
+    return jax.tree.unflatten(treedef, [each for _, each in pairs])
 
-    def over(value: jax.Array, leaf: jax.Array) -> jax.Array:
-        try:
-            return jnp.broadcast_to(value, leaf.shape)
-        except ValueError as error:
+
+def _pairs(hyperparams: Hyperparams, params: Params) -> list[tuple[Any, jax.Array]]:
+    """Arrays of weights that have a hyperparameter, in the order of their tree, each with it."""
+    if isinstance(hyperparams, Mapping) and isinstance(params, Mapping):
+        unknown = sorted(set(hyperparams) - set(params))
+        if unknown:
             raise ValueError(
-                f"a hyperparameter of shape {jnp.shape(value)} does not broadcast to weights of "
-                f"shape {leaf.shape}; give one number, one a last-axis unit, or one a weight "
-                "(penalties.decays makes each)."
-            ) from error
+                f"hyperparameters {unknown} stand for no weights: at their place in the tree "
+                f"there are {sorted(params)}."
+            )
+        names = [name for name in sorted(params) if name in hyperparams]
+        return [pair for name in names for pair in _pairs(hyperparams[name], params[name])]
+    try:
+        below = jax.tree.map(lambda value, part: jax.tree.leaves(part), hyperparams, params)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"hyperparameters {jax.tree.structure(hyperparams)} are no prefix of weights "
+            f"{jax.tree.structure(params)}; penalties.decays makes such a prefix."
+        ) from error
+    values = jax.tree.leaves(hyperparams)
+    groups = jax.tree.structure(hyperparams).flatten_up_to(below)
+    return [
+        (leaf, _over(value, leaf)) for value, g in zip(values, groups, strict=True) for leaf in g
+    ]
 
-    return jax.tree.map(
-        lambda value, below: jax.tree.map(lambda leaf: over(value, leaf), below),
-        hyperparams,
-        params,
-    )
+
+def _over(value: jax.Array, leaf: Any) -> jax.Array:
+    try:
+        return jnp.broadcast_to(value, leaf.shape)
+    except ValueError as error:
+        raise ValueError(
+            f"a hyperparameter of shape {jnp.shape(value)} does not broadcast to weights of "
+            f"shape {leaf.shape}; give one number, one per last-axis unit, or one per weight "
+            "(penalties.decays makes each)."
+        ) from error
 
 
 def _norm(tree: Any) -> jax.Array:
     # The floor keeps the gradient finite where every weight is exactly zero.
     squares = optax.tree.norm(tree, squared=True)
     return jnp.sqrt(jnp.maximum(squares, jnp.finfo(jnp.float32).tiny))
-
-
-def _over_weights(function: Any, params: Any, decay: Any) -> Any:
-    return jax.tree.map(function, params, spread(decay, params))

@@ -1,98 +1,216 @@
 """The bilevel problem: choose λ to minimize L_valid(w*(λ)), w*(λ) = argmin_w L_train(w, λ).
 
-A `Problem` is three pure functions. Methods see hyperparameters in unconstrained space only, so a
-problem written in natural units is wrapped by a space from `hyperparameters`.
+A `Problem` is three pure functions and the space that λ lives in. Its losses read hyperparameters
+in natural units. Methods move unconstrained ones: they work on `unconstrained(problem)`.
 """
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 
 from shohypernet import hyperparameters as hp
+from shohypernet._internal import validation
+from shohypernet.types import Hyperparams, Key, ModelState, Params, Space, TrainLoss, ValidLoss
 
 
 class Problem(NamedTuple):
-    """What is tuned.
+    """A bilevel problem.
 
     Attributes:
-      init: `init(key) -> params`, fresh elementary weights w.
+      init: `init(key) -> params`, fresh elementary weights w; `(params, model_state)` where
+        `stateful`.
       train_loss: `train_loss(params, hyperparams, batch, key) -> scalar`, the inner objective
-        L_train(w, λ) = E_x[L_pred(x, w)] + L_reg(w, λ) on one minibatch; `key` serves what is
-        random in it (dropout, augmentation).
+        L_train(w, λ) = E_x[L_pred(x, w)] + L_reg(w, λ) on one minibatch, with λ in natural units;
+        `key` is the PRNG key of its stochastic terms (dropout, augmentation). Where `stateful` it
+        takes `model_state` last and returns `(scalar, model_state)`.
       valid_loss: `valid_loss(params, hyperparams, batch) -> scalar`, the outer objective
-        L_valid(w), without penalty or noise; it may ignore the hyperparameters.
+        L_valid(w), without penalty or noise; it may ignore the hyperparameters. Where `stateful`
+        it takes `model_state` last.
+      space: specs from `hyperparameters`, a prefix of the hyperparameters' tree.
+      stateful: whether the model keeps state besides its weights, such as batch statistics.
     """
 
-    init: Callable[[jax.Array], Any]
-    train_loss: Callable[[Any, Any, Any, jax.Array], jax.Array]
-    valid_loss: Callable[[Any, Any, Any], jax.Array]
+    init: Callable[[Key], Any]
+    train_loss: TrainLoss
+    valid_loss: ValidLoss
+    space: Space = hp.UNCONSTRAINED
+    stateful: bool = False
+
+
+def initialize(problem: Problem, key: Key) -> tuple[Params, ModelState]:
+    """Fresh weights and the model's state, `()` where the problem has none."""
+    return problem.init(key) if problem.stateful else (problem.init(key), ())
+
+
+def param_shapes(problem: Problem) -> Params:
+    """Shapes and dtypes of a problem's weights, as `jax.ShapeDtypeStruct`s."""
+    return jax.eval_shape(lambda key: initialize(problem, key)[0], jax.random.key(0))
+
+
+def unconstrained(problem: Problem) -> Problem:
+    """The same problem with λ unconstrained, as gradient methods move it.
+
+    Raises:
+      ValueError: if the problem's space holds an integer or a category, which no gradient moves.
+    """
+    problem = validation.problem(problem)
+    hp.require_differentiable(problem.space)
+    return relaxed(problem)
+
+
+def relaxed(problem: Problem) -> Problem:
+    """The same problem with λ in unconstrained codes, integers and categories included."""
+    if problem.space is hp.UNCONSTRAINED:
+        return problem
+    space = problem.space
+
+    def train_loss(params: Params, hyperparams: Hyperparams, *rest: Any) -> Any:
+        return problem.train_loss(params, hp.decode(space, hyperparams), *rest)
+
+    def valid_loss(params: Params, hyperparams: Hyperparams, *rest: Any) -> jax.Array:
+        return problem.valid_loss(params, hp.decode(space, hyperparams), *rest)
+
+    return problem._replace(train_loss=train_loss, valid_loss=valid_loss, space=hp.UNCONSTRAINED)
+
+
+def with_state(problem: Problem, model_state: ModelState) -> Problem:
+    """The same problem with the model's state held constant, for derivatives in w and λ alone."""
+    if not problem.stateful:
+        return problem
+    return problem._replace(
+        init=lambda key: problem.init(key)[0],
+        train_loss=lambda *args: problem.train_loss(*args, model_state)[0],
+        valid_loss=lambda *args: problem.valid_loss(*args, model_state),
+        stateful=False,
+    )
+
+
+def restricted(problem: Problem, params: Params, trainable: Params) -> Problem:
+    """A stateless problem in its trainable weights alone, the others held where they are.
+
+    Args:
+      problem: without model state (see `with_state`).
+      params: all weights.
+      trainable: a tree like `params` of booleans.
+
+    Returns:
+      A problem whose weights are what `select` leaves of `params`.
+    """
+    if all(jax.tree.leaves(trainable)):
+        return problem
+
+    def merged(selected: Params) -> Params:
+        return merge(selected, params, trainable)
+
+    return problem._replace(
+        init=lambda key: select(problem.init(key), trainable),
+        train_loss=lambda selected, *rest: problem.train_loss(merged(selected), *rest),
+        valid_loss=lambda selected, *rest: problem.valid_loss(merged(selected), *rest),
+    )
+
+
+def select(params: Params, trainable: Params) -> Params:
+    """The trainable leaves of a tree like the weights, with None in place of the others."""
+    return jax.tree.map(lambda leaf, keep: leaf if keep else None, params, trainable)
+
+
+def merge(selected: Params, others: Params, trainable: Params) -> Params:
+    """The inverse of `select`: `others` gives the leaves that are not trainable."""
+    chosen = iter(jax.tree.leaves(selected))
+    return jax.tree.map(
+        lambda leaf, keep: next(chosen) if keep else leaf,
+        others,
+        trainable,
+    )
 
 
 def supervised(
-    model: nn.Module,
+    model: Any,
     inputs: jax.Array,
     loss: Callable[[jax.Array, jax.Array], jax.Array],
     penalty: Callable[[Any, Any], jax.Array],
     *,
-    space: Any = None,
+    space: Space = hp.UNCONSTRAINED,
+    init: Callable[[Key], Params] | None = None,
     train_kwargs: dict[str, Any] | None = None,
     eval_kwargs: dict[str, Any] | None = None,
 ) -> Problem:
     """A Problem from a Flax module, a prediction loss and a penalty.
 
-    L_train(w, λ) = loss(model(x; w), y) + penalty(w, decode(λ)); L_valid(w) = loss(model(x; w), y).
+    L_train(w, λ) = loss(model(x; w), y) + penalty(w, λ); L_valid(w) = loss(model(x; w), y).
     Batches are pairs (inputs, targets).
 
     Args:
-      model: a Flax Linen module with no state but its "params".
+      model: a Flax Linen module; or a function `model(params, inputs) -> outputs`, with `init`.
+        Collections besides "params", such as "batch_stats", are the model's state: each training
+        step updates them, and validation reads them.
       inputs: an example of the inputs, leading axis included, for its shape and dtype. Whole
         numbers stay as they are, and dense layers take them for floats: scale images yourself.
       loss: `loss(outputs, targets) -> scalar`, a mean over examples.
-      penalty: `penalty(params, values) -> scalar`, with hyperparameters in natural units.
-      space: specs from `hyperparameters`, a prefix of the hyperparameters' tree, that decode them
-        to natural units. Without one they are passed on as they are.
-      train_kwargs: keywords for `model.apply` in training, such as `{"deterministic": False}`; the
-        loss's key is given as its "dropout" stream.
-      eval_kwargs: keywords for `model.apply` elsewhere, such as `{"deterministic": True}`.
+      penalty: `penalty(params, hyperparams) -> scalar`, with hyperparameters in natural units.
+      space: specs from `hyperparameters`, a prefix of the hyperparameters' tree.
+      init: `init(key) -> params`, fresh weights for a model that is a function.
+      train_kwargs: keywords for the model in training, such as `{"deterministic": False}`; the
+        loss's key is given to a module as its "dropout" stream.
+      eval_kwargs: keywords for the model elsewhere, such as `{"deterministic": True}`.
 
     Returns:
       A Problem whose params are the module's "params" collection.
 
     Raises:
-      ValueError: if the module keeps other state (batch statistics), or the space holds a
-        hyperparameter that no gradient can move.
+      ValueError: for a model that is neither, with the way to wrap it.
     """
     train_kwargs, eval_kwargs = train_kwargs or {}, eval_kwargs or {}
-    if space is None:
-        space = hp.real()
-    hp.require_differentiable(space)
+    make, apply, collections = _model(model, init, inputs, eval_kwargs)
 
-    collections = jax.eval_shape(
-        lambda key: model.init(key, inputs, **eval_kwargs), jax.random.key(0)
-    )
-    if set(collections) != {"params"}:
-        raise ValueError(
-            f"supervised() needs a module with only a 'params' collection; {type(model).__name__} "
-            f"has {sorted(collections)}. Freeze its state into the module, or write the Problem's "
-            "three functions yourself."
-        )
-
-    def init(key: jax.Array) -> Any:
-        return model.init(key, inputs, **eval_kwargs)["params"]
-
-    def predict(params: Any, inputs: jax.Array, **kwargs: Any) -> Any:
-        return model.apply({"params": params}, inputs, **kwargs)
-
-    def train_loss(params: Any, hyperparams: Any, batch: Any, key: jax.Array) -> jax.Array:
+    def train_loss(
+        params: Params, hyperparams: Hyperparams, batch: Any, key: Key, state: ModelState = ()
+    ) -> Any:
         inputs, targets = batch
-        outputs = predict(params, inputs, rngs={"dropout": key}, **train_kwargs)
-        return loss(outputs, targets) + penalty(params, hp.decode(space, hyperparams))
+        outputs, state = apply(params, state, inputs, {"dropout": key}, **train_kwargs)
+        value = loss(outputs, targets) + penalty(params, hyperparams)
+        return (value, state) if collections else value
 
-    def valid_loss(params: Any, hyperparams: Any, batch: Any) -> jax.Array:
+    def valid_loss(
+        params: Params, hyperparams: Hyperparams, batch: Any, state: ModelState = ()
+    ) -> jax.Array:
         del hyperparams
         inputs, targets = batch
-        return loss(predict(params, inputs, **eval_kwargs), targets)
+        return loss(apply(params, state, inputs, None, **eval_kwargs)[0], targets)
 
-    return Problem(init, train_loss, valid_loss)
+    return Problem(make, train_loss, valid_loss, space, stateful=bool(collections))
+
+
+def _model(
+    model: Any, init: Callable[[Key], Params] | None, inputs: Any, eval_kwargs: dict[str, Any]
+) -> tuple[Callable[..., Any], Callable[..., Any], list[str]]:
+    """A model's `init(key)`, its `apply(params, state, inputs, rngs, **kwargs)`, and its state."""
+    module = validation.model(model, init)
+    if module is None:
+        assert init is not None
+        return init, lambda params, state, inputs, rngs, **kw: (model(params, inputs, **kw), ()), []
+
+    def variables(key: Key) -> Any:
+        return module.init(key, inputs, **eval_kwargs)
+
+    collections = sorted(set(jax.eval_shape(variables, jax.random.key(0))) - {"params"})
+
+    def make(key: Key) -> Any:
+        made = dict(variables(key))
+        params = made.pop("params", {})
+        return (params, made) if collections else params
+
+    def apply(
+        params: Params, state: ModelState, inputs: Any, rngs: Any, **kwargs: Any
+    ) -> tuple[Any, ModelState]:
+        if not collections:
+            return module.apply({"params": params}, inputs, rngs=rngs, **kwargs), ()
+        # Mutable in validation too, where what changes is dropped: a layer may update its
+        # statistics although it reads the batch's own.
+        outputs, changed = module.apply(
+            {"params": params, **state}, inputs, rngs=rngs, mutable=collections, **kwargs
+        )
+        return outputs, {**state, **changed}
+
+    return make, apply, collections

@@ -19,7 +19,7 @@ import numpy as np
 import scipy.linalg
 import scipy.optimize
 
-from shohypernet.batches import Data, Examples
+from shohypernet.batches import Data, Examples, SplitLosses
 
 ADAM_DECAYS = (0.9, 0.999)
 ADAM_EPSILON = 1e-12
@@ -47,14 +47,6 @@ class Ridge(NamedTuple):
     test: Moments
 
 
-class Losses(NamedTuple):
-    """Mean squared errors of one set of weights."""
-
-    train: float
-    valid: float
-    test: float
-
-
 def ridge(data: Data) -> Ridge:
     """The exact problem for three splits of (inputs, targets), shapes (n, D) and (n, C)."""
     return Ridge(*map(_moments, data))
@@ -76,12 +68,12 @@ def best_response(problem: Ridge, log_decay: Any) -> np.ndarray:
     return _solve(_factors(problem, log_decay), problem.train.cross)
 
 
-def losses(problem: Ridge, weights: np.ndarray) -> Losses:
+def losses(problem: Ridge, weights: np.ndarray) -> SplitLosses:
     """The mean squared errors of weights, shape (D + 1, C), on the three splits."""
-    return Losses(*(_mean_squared_error(moments, weights) for moments in problem))
+    return SplitLosses(*(_mean_squared_error(moments, weights) for moments in problem))
 
 
-def hypergradient(problem: Ridge, log_decay: Any) -> tuple[Losses, np.ndarray]:
+def hypergradient(problem: Ridge, log_decay: Any) -> tuple[SplitLosses, np.ndarray]:
     """The losses at w*(λ) and dL_valid/dλ, shaped like λ.
 
     Args:
@@ -126,7 +118,7 @@ def optimum(problem: Ridge, log_decay: Any) -> np.ndarray:
 
 def descent(
     problem: Ridge, log_decay: Any, learning_rate: float = 0.1
-) -> Iterator[tuple[np.ndarray, Losses]]:
+) -> Iterator[tuple[np.ndarray, SplitLosses]]:
     """λ and its losses before each step of Adam along the exact hypergradient, without end.
 
     Adam's usual ε of 1e-8 would be no small thing beside gradients of 1e-7; here it is 1e-12, for

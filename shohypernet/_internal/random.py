@@ -1,9 +1,11 @@
-"""Random numbers: those of `jax.random`, bit for bit, on a CPU in a fraction of the time.
+"""A generator for `jax.random` that gives JAX's own numbers, on a CPU in a fraction of the time.
 
 JAX compiles its generator, threefry2x32, on a CPU to a loop over twenty rounds, each of them a pass
-over all numbers. Here the rounds are written out, and XLA makes one pass of them. And arrays are
-drawn flat, for where the last axis is short, as that of a kernel with ten outputs, XLA would not
-use vector instructions.
+over all numbers. Here the rounds are written out, and XLA makes one pass of them. The generator is
+chosen once, where a run makes its keys (`key`, `fast`): everything below calls `jax.random`.
+
+Large arrays with a short last axis, such as a kernel with ten outputs, are drawn flat by
+`random_like`, for XLA would not use vector instructions otherwise.
 
 Keys of other generators, and other devices than CPUs, are left to JAX.
 
@@ -25,14 +27,17 @@ PARITY = np.uint32(0x1BD11BDA)
 COUNTERS = 2**32  # that one word of a counter can tell apart
 
 
-def split(key: jax.Array, count: int = 2) -> jax.Array:
-    """`jax.random.split`."""
-    return _like_key(jax.random.split(_unrolled(key), count), key)
+def key(seed: int) -> jax.Array:
+    """`jax.random.key`, read by the generator below where that is faster."""
+    return fast(jax.random.key(seed))
 
 
-def randint(key: jax.Array, shape: tuple[int, ...], low: int, high: int) -> jax.Array:
-    """`jax.random.randint`."""
-    return jax.random.randint(_unrolled(key), (math.prod(shape),), low, high).reshape(shape)
+def fast(key: jax.Array) -> jax.Array:
+    """The same key, read by the generator below where that is faster."""
+    usual = str(jax.random.key_impl(key)) == "threefry2x32"
+    if usual and jax.threefry_partitionable.value and jax.default_backend() == "cpu":
+        return jax.random.wrap_key_data(jax.random.key_data(key), impl=_UNROLLED)
+    return key
 
 
 def random_like(
@@ -43,19 +48,7 @@ def random_like(
     def flat(key: jax.Array, shape: Any, dtype: Any) -> jax.Array:
         return sampler(key, (math.prod(shape),), dtype).reshape(shape)
 
-    return optax.tree.random_like(_unrolled(key), tree, flat)
-
-
-def _unrolled(key: jax.Array) -> jax.Array:
-    """The same key, to be read by the generator below."""
-    usual = str(jax.random.key_impl(key)) == "threefry2x32"
-    if usual and jax.threefry_partitionable.value and jax.default_backend() == "cpu":
-        return jax.random.wrap_key_data(jax.random.key_data(key), impl=_UNROLLED)
-    return key
-
-
-def _like_key(keys: jax.Array, key: jax.Array) -> jax.Array:
-    return jax.random.wrap_key_data(jax.random.key_data(keys), impl=jax.random.key_impl(key))
+    return optax.tree.random_like(key, tree, flat)
 
 
 @jax.jit

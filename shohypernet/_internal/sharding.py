@@ -31,7 +31,7 @@ def over(mesh: Mesh | None) -> contextlib.AbstractContextManager[Any]:
     return contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh)
 
 
-def spread(tree: Any, name: str, axis: int = 0) -> Any:
+def constrain(tree: Any, name: str, axis: int = 0) -> Any:
     """Under `jit`, spreads an axis of every leaf over the mesh's axis of that name, if it has one.
 
     Raises:
@@ -54,10 +54,10 @@ def spread(tree: Any, name: str, axis: int = 0) -> Any:
     return jax.tree.map(constrained, tree)
 
 
-def spread_if_even(tree: Any, name: str) -> Any:
-    """`spread` of the leading axis, where the devices can share it evenly."""
+def constrain_if_even(tree: Any, name: str) -> Any:
+    """`constrain` of the leading axis, where the devices can share it evenly."""
     even = all(_even(leaf, name, 0) for leaf in jax.tree.leaves(tree))
-    return spread(tree, name) if even else tree
+    return constrain(tree, name) if even else tree
 
 
 def each_seed(

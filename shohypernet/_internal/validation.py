@@ -1,12 +1,19 @@
-"""What builders refuse in their numbers, in plain words. Traced numbers can't be looked at."""
+"""Checks of what builders are given, in plain words, before anything is traced.
+
+Traced numbers can't be looked at, and pass.
+"""
 
 import math
 import numbers
 from typing import Any
 
+import flax.linen as nn
+import jax
+import optax
+
 
 def whole(function: str, *, least: int = 1, **sizes: Any) -> None:
-    """Refuses sizes that aren't whole numbers of `least` or more.
+    """Refuse sizes that aren't whole numbers of `least` or more.
 
     Raises:
       ValueError: naming the function, the size and what came.
@@ -19,14 +26,170 @@ def whole(function: str, *, least: int = 1, **sizes: Any) -> None:
 
 
 def positive(function: str, **values: Any) -> None:
-    """Refuses numbers that aren't finite and above 0."""
+    """Refuse numbers that aren't finite and above 0."""
     for name, value in values.items():
         if isinstance(value, numbers.Real) and not 0 < float(value) < math.inf:
             raise ValueError(f"{function}() needs {name} to be finite and > 0, got {value!r}.")
 
 
 def not_negative(function: str, **values: Any) -> None:
-    """Refuses numbers that aren't finite and 0 or more."""
+    """Refuse numbers that aren't finite and 0 or more."""
     for name, value in values.items():
         if isinstance(value, numbers.Real) and not 0 <= float(value) < math.inf:
             raise ValueError(f"{function}() needs {name} to be finite and >= 0, got {value!r}.")
+
+
+def require(holds: bool, message: str) -> None:
+    """Refuse, with a message, what doesn't hold."""
+    if not holds:
+        raise ValueError(message)
+
+
+def require_bounds(name: str, low: float, high: float) -> None:
+    """Refuse bounds that aren't finite and in order."""
+    ordered = math.isfinite(low) and math.isfinite(high) and low < high
+    require(ordered, f"{name}() needs finite bounds with low < high, got {low} and {high}.")
+
+
+def problem(value: Any, function: str = "this method") -> Any:
+    """A problem, once it is known to be one.
+
+    Raises:
+      TypeError: for a Flax module, weights, or anything else.
+    """
+    if all(hasattr(value, name) for name in ("init", "train_loss", "valid_loss", "space")):
+        return value
+    if _is_module(value):
+        fix = "make one of it: shn.supervised(model, inputs, loss, penalty)."
+    elif isinstance(value, dict):
+        fix = "these look like weights; hypernets and Jacobians learn their shapes by themselves."
+    else:
+        fix = "make one by shn.supervised(...) or shn.Problem(init, train_loss, valid_loss)."
+    raise TypeError(f"{function} needs a shn.Problem, got {_shown(value)}; {fix}")
+
+
+def optimizer(
+    function: str, *, function_of_hyperparams: bool = False, **optimizers: Any
+) -> tuple[Any, ...]:
+    """Optax optimizers, `optax.MultiSteps` turned into one.
+
+    Args:
+      function: name of the caller.
+      function_of_hyperparams: whether a function from λ to an optimizer will do.
+      **optimizers: what came, by the names of the arguments.
+
+    Raises:
+      TypeError: for a number, an optimizer's class or builder, or anything else.
+    """
+    checked = []
+    for name, value in optimizers.items():
+        if isinstance(value, optax.MultiSteps):
+            value = value.gradient_transformation()
+        if not isinstance(value, optax.GradientTransformation) and not (
+            function_of_hyperparams and callable(value)
+        ):
+            raise TypeError(f"{function}() {_optimizer_advice(name, value)}")
+        checked.append(value)
+    return tuple(checked)
+
+
+def _optimizer_advice(name: str, value: Any) -> str:
+    needs = f"needs {name} to be an optax optimizer, got {_shown(value)}"
+    if isinstance(value, numbers.Real | jax.Array):
+        return f"{needs}; write optax.adam({value}) for a step size of {value}."
+    if callable(value):
+        return (
+            f"{needs}. If it makes an optimizer, call it. A step size or momentum that depends on "
+            "λ doesn't move the minimum of the training loss, so that only unrolled(), "
+            "truncated(), forward() and real_time() can tune it."
+        )
+    return f"{needs}, such as optax.adam(1e-3)."
+
+
+def hypernet(function: str, value: Any) -> Any:
+    """A hypernet, once it is known to be one.
+
+    Raises:
+      TypeError: for a response Jacobian, a builder that wasn't called, or anything else.
+    """
+    if hasattr(value, "init") and hasattr(value, "apply") and not _is_module(value):
+        return value
+    if hasattr(value, "vjp"):
+        fix = "a response Jacobian is for centered_response(); here goes a hypernet"
+    elif callable(value):
+        fix = "call its builder"
+    else:
+        fix = "make one"
+    raise TypeError(
+        f"{function}() needs a Hypernet, got {_shown(value)}; {fix}: shn.hypernets.linear()."
+    )
+
+
+def jacobian(function: str, value: Any) -> Any:
+    """A response Jacobian, once it is known to be one.
+
+    Raises:
+      TypeError: for a hypernet, a builder that wasn't called, or anything else.
+    """
+    if hasattr(value, "vjp") and hasattr(value, "update"):
+        return value
+    if hasattr(value, "apply") and not _is_module(value):
+        fix = (
+            "a hypernet is for local_response(), or goes in as its slope: "
+            "shn.jacobians.linearized(hypernet, optimizer=...)"
+        )
+    elif callable(value):
+        fix = "call its builder: shn.jacobians.kronecker()"
+    else:
+        fix = "make one: shn.jacobians.kronecker()"
+    raise TypeError(f"{function}() needs a ResponseJacobian, got {_shown(value)}; {fix}.")
+
+
+def model(value: Any, init: Any) -> nn.Module | None:
+    """A Flax Linen module, or None for a function that comes with its `init`.
+
+    Raises:
+      TypeError: for any other model, with the way to wrap it.
+    """
+    if isinstance(value, nn.Module):
+        if init is not None:
+            raise TypeError(
+                f"supervised() got init=... with {type(value).__name__}, which has an init of its "
+                "own; leave it out."
+            )
+        return value
+    libraries = {base.__module__.split(".")[0] for base in type(value).__mro__}
+    if type(value).__module__.startswith("flax.nnx") or any(
+        base.__module__.startswith("flax.nnx") for base in type(value).__mro__
+    ):
+        fix = (
+            "an NNX module holds its weights; give its class to Linen, which makes fresh ones for "
+            "each seed: flax.nnx.bridge.to_linen(Model, *arguments)."
+        )
+    elif "equinox" in libraries:
+        fix = (
+            "split it by equinox.partition(model, equinox.is_inexact_array) and pass a function "
+            "model(params, inputs) that combines the parts again, with init=."
+        )
+    elif isinstance(value, type) and issubclass(value, nn.Module):
+        fix = f"this is a class; make a module of it: {value.__name__}(...)."
+    elif callable(value):
+        if init is not None:
+            return None
+        fix = (
+            "a function model(params, inputs) needs init=..., a function from a PRNG key to fresh "
+            "weights."
+        )
+    else:
+        fix = "or a function model(params, inputs) with init=..."
+    raise TypeError(f"supervised() needs a flax.linen.Module, got {_shown(value)}; {fix}")
+
+
+def _is_module(value: Any) -> bool:
+    return isinstance(value, nn.Module) or "nnx" in type(value).__module__
+
+
+def _shown(value: Any) -> str:
+    text = getattr(value, "__name__", None) or repr(value)
+    short = text if len(text) <= 60 else f"{text[:57]}..."
+    return f"{type(value).__name__} {short}"

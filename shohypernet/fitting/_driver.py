@@ -20,11 +20,11 @@ import numpy as np
 from tqdm import tqdm
 
 from shohypernet._internal import sharding
-from shohypernet.batches import Data, minibatch
+from shohypernet.batches import Data, SplitLosses, minibatch
 from shohypernet.fitting import _history as histories
 from shohypernet.fitting import _multihost as multihost
 from shohypernet.fitting import _plan as plans
-from shohypernet.fitting._history import History, Losses
+from shohypernet.fitting._history import History
 from shohypernet.fitting._plan import Plan
 from shohypernet.fitting._run_directory import RunDirectory, read_identity
 from shohypernet.fitting._signals import Interrupted, Interruption
@@ -269,10 +269,12 @@ def _programs(problem: Problem, method: HyperOptimizer, hyperparams: Any, plan: 
         first = plans.movable(hyperparams(key_first)) if callable(hyperparams) else hyperparams
         return method.init(key_method, first)
 
-    def evaluate(state: Any, data: Data) -> Losses:
+    def evaluate(state: Any, data: Data) -> SplitLosses:
         params = method.weights(state)
         splits = (sharding.spread_if_even(split, "examples") for split in data)
-        return Losses(*(problem.valid_loss(params, state.hyperparams, split) for split in splits))
+        return SplitLosses(
+            *(problem.valid_loss(params, state.hyperparams, split) for split in splits)
+        )
 
     def chunk(state: Any, key: jax.Array, data: Data, first_step: jax.Array) -> Any:
         key_steps = jax.random.split(key)[1]

@@ -6,15 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from shohypernet.batches import SplitLosses
 from shohypernet.hyperoptimizer import Info
-
-
-class Losses(NamedTuple):
-    """The problem's `valid_loss` on all of each split, at w(λ̂), each of shape (S,)."""
-
-    train: Any
-    valid: Any
-    test: Any
 
 
 class History(NamedTuple):
@@ -41,7 +34,7 @@ class History(NamedTuple):
     hyperparams: Any
 
 
-def first(losses: Losses, hyperparams: Any) -> History:
+def first(losses: SplitLosses, hyperparams: Any) -> History:
     """The record before any step. A record is a History without its leading axis."""
     zeros = np.zeros(losses.train.shape)
     counts = zeros.astype(np.int64)
@@ -49,7 +42,7 @@ def first(losses: Losses, hyperparams: Any) -> History:
 
 
 def after(
-    last: History, steps: int, seconds: float, infos: Info, losses: Losses, hyperparams: Any
+    last: History, steps: int, seconds: float, infos: Info, losses: SplitLosses, hyperparams: Any
 ) -> History:
     """The record some steps after another one; each of the infos has shape (S, steps)."""
     return History(
@@ -62,7 +55,7 @@ def after(
     )
 
 
-def blank(losses: Losses, hyperparams: Any, evaluations: int) -> History:
+def blank(losses: SplitLosses, hyperparams: Any, evaluations: int) -> History:
     """A history of zeros, from the shapes and dtypes of what each record holds."""
     like = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), (losses, hyperparams))
     return stack([first(*like)] * evaluations)

@@ -13,9 +13,10 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from shohypernet.hypergradients import _inner as inners
+from shohypernet import inner_loop
 from shohypernet.hypergradients import _lossless as lossless
 from shohypernet.problem import Problem
+from shohypernet.types import Hyperparams, Params
 
 
 class Exact(NamedTuple):
@@ -46,14 +47,14 @@ class Descent(NamedTuple):
     at_rest: Any
     forward: Any
     backward: Any
-    params: Any
+    params: Params
 
 
 def descent(
     problem: Problem,
     learning_rate: jax.Array,
     momentum: Fraction,
-    hyperparams: Any,
+    hyperparams: Hyperparams,
     like: Any,
     inputs: tuple[Any, jax.Array],
     bits: int,
@@ -70,7 +71,7 @@ def descent(
       bits: of the fixed-point numbers after the point.
     """
     unravel = ravel_pytree(like)[1]
-    used = lossless.words(inners.count(inputs[0]), momentum)
+    used = lossless.words(inner_loop.count(inputs[0]), momentum)
     word_of = jnp.asarray(used, jnp.int32)
     largest = 2.0 ** (lossless.WORD_BITS - 1 - bits)
 
@@ -87,7 +88,7 @@ def descent(
         change = -learning_rate * gradient
         return jax.lax.optimization_barrier((change, lossless.encode(change, bits), loss))
 
-    def at_rest(params: Any) -> Exact:
+    def at_rest(params: Params) -> Exact:
         position = lossless.encode(ravel_pytree(params)[0], bits)
         buffer = jnp.zeros((used[-1] + 1, position.size), jnp.uint32)
         return Exact(position, jnp.zeros_like(position), buffer)

@@ -1,4 +1,4 @@
-"""Domke's truncated back-optimization: an inner solver of T iterations, and its backward sweep.
+"""Domke's truncated back-optimization: an inner optimizer of T iterations, and its backward sweep.
 
     gradient descent   w_t = w_{t−1} − α ∇L
     heavy ball         w_t = w_{t−1} − α ∇L + β (w_{t−1} − w_{t−2})
@@ -18,16 +18,19 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
+from shohypernet import inner_loop
 from shohypernet._internal import validation
-from shohypernet.hypergradients import _inner as inners
 from shohypernet.hypergradients import _restarts as restarts
-from shohypernet.hypergradients._inner import Estimate, Inner
+from shohypernet.hypergradients._restarts import Hypergradient
+from shohypernet.hypergradients._sweep import sweep
 from shohypernet.hyperoptimizer import HyperOptimizer
+from shohypernet.inner_loop import TrainState
 from shohypernet.problem import Problem
+from shohypernet.types import Batch, Hyperparams, Key, Params
 
 
 class LBFGSState(NamedTuple):
-    """What L-BFGS remembers, of weights in one row.
+    """What L-BFGS keeps, of weights in one row.
 
     Attributes:
       params: w_{t−1}, shape (D,).
@@ -43,17 +46,17 @@ class LBFGSState(NamedTuple):
 
 
 def gradient_descent(learning_rate: float) -> optax.GradientTransformation:
-    """An inner solver: w ← w − α ∇L."""
+    """Optimizer: w ← w − α ∇L."""
     return optax.sgd(learning_rate)
 
 
 def heavy_ball(learning_rate: float, momentum: float) -> optax.GradientTransformation:
-    """An inner solver: w_t = w_{t−1} − α ∇L + β (w_{t−1} − w_{t−2})."""
+    """Optimizer: w_t = w_{t−1} − α ∇L + β (w_{t−1} − w_{t−2})."""
     return optax.sgd(learning_rate, momentum=momentum)
 
 
 def l_bfgs(learning_rate: float, memory: int = 5) -> optax.GradientTransformation:
-    """An inner solver: w ← w − α B ∇L, B the inverse Hessian that the last `memory` steps suggest.
+    """Optimizer: w ← w − α B ∇L, B the inverse Hessian that the last `memory` steps suggest.
 
     With a step size in place of a line search, and the plain gradient at first. It is for one whole
     training set: from one minibatch to another the gradient changes for other reasons than the
@@ -65,13 +68,13 @@ def l_bfgs(learning_rate: float, memory: int = 5) -> optax.GradientTransformatio
     validation.positive("l_bfgs", learning_rate=learning_rate)
     validation.whole("l_bfgs", memory=memory)
 
-    def init(params: Any) -> LBFGSState:
+    def init(params: Params) -> LBFGSState:
         flat = ravel_pytree(params)[0]
         return LBFGSState(
             flat, jnp.zeros_like(flat), *jnp.zeros((2, memory, flat.size), flat.dtype)
         )
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, LBFGSState]:
+    def update(updates: Any, state: Any, params: Params = None) -> tuple[Any, LBFGSState]:
         (slope, unravel), at = ravel_pytree(updates), ravel_pytree(params)[0]
         # Not by concatenation, which crashed within nested scans on a CPU (jaxlib 0.10.2).
         steps = jnp.roll(state.steps, -1, axis=0).at[-1].set(at - state.params)
@@ -102,57 +105,53 @@ def l_bfgs(learning_rate: float, memory: int = 5) -> optax.GradientTransformatio
 
 def hypergradient(
     problem: Problem,
-    solver: optax.GradientTransformation,
-    hyperparams: Any,
-    inner: Inner,
-    train_batches: Any,
-    valid_batch: Any,
-    key: jax.Array,
-) -> Estimate:
-    """T iterations of a solver from `inner`, and dL_valid/dλ by sweeping back over its iterates.
+    optimizer: optax.GradientTransformation,
+    hyperparams: Hyperparams,
+    state: TrainState,
+    train_batches: Batch,
+    valid_batch: Batch,
+    key: Key,
+) -> Hypergradient:
+    """T iterations of a optimizer from `state`, and dL_valid/dλ by sweeping back over its iterates.
 
     Args:
       problem: gives both losses.
-      solver: `gradient_descent`, `heavy_ball`, `l_bfgs`, or any optax optimizer.
-      hyperparams: λ, unconstrained.
-      inner: where the solver starts.
+      optimizer: `gradient_descent`, `heavy_ball`, `l_bfgs`, or any optax optimizer.
+      hyperparams: λ, as the losses of `problem` read it.
+      state: where the optimizer starts.
       train_batches: a training batch for each of the T iterations, on a leading axis.
       valid_batch: the batch of L_valid.
-      key: for what is random in the training loss.
+      key: PRNG key of the stochastic terms of the training loss.
 
     Returns:
       The estimate, which takes 3T + 1 gradient evaluations: an iteration going back is a
       Hessian-vector product, counted as two. Where it isn't linear in the gradient, as that of
       L-BFGS, the gradient is needed again, and isn't counted.
     """
-    advance = inners.step(problem, solver)
-    inputs = inners.inputs(key, train_batches)
+    step = functools.partial(inner_loop.train_step, problem, optimizer)
+    inputs = inner_loop.inputs(key, train_batches)
 
-    def through(inner: Inner, at: Any) -> tuple[Inner, tuple[jax.Array, Inner]]:
-        new, loss = advance(inner, hyperparams, *at)
-        return new, (loss, inner)
+    def through(state: TrainState, at: Any) -> tuple[TrainState, tuple[jax.Array, TrainState]]:
+        new, loss = step(state, hyperparams, *at)
+        return new, (loss, state)
 
-    end, (losses, iterates) = jax.lax.scan(through, inner, inputs)
-    valid_loss, (through_weights, direct) = jax.value_and_grad(problem.valid_loss, (0, 1))(
-        end.params, hyperparams, valid_batch
-    )
-    gradient = inners.sweep(
-        advance, hyperparams, lambda iterate: iterate, iterates, inputs, through_weights, direct
-    )
-    return Estimate(gradient, end, jnp.mean(losses), valid_loss, 3 * len(losses) + 1)
+    end, (losses, iterates) = jax.lax.scan(through, state, inputs)
+    valid = inner_loop.valid_gradients(problem, end, hyperparams, valid_batch)
+    gradient = sweep(step, hyperparams, lambda iterate: iterate, iterates, inputs, valid)
+    return Hypergradient(gradient, end, jnp.mean(losses), valid.loss, 3 * len(losses) + 1)
 
 
 def back_optimization(
     problem: Problem,
     *,
-    solver: optax.GradientTransformation,
+    optimizer: optax.GradientTransformation,
     hyper_optimizer: optax.GradientTransformation,
 ) -> HyperOptimizer:
     """Truncated back-optimization: every round solves anew from the same w_0, by T iterations.
 
     Args:
-      problem: what is tuned.
-      solver: `gradient_descent`, `heavy_ball`, `l_bfgs`, or any optax optimizer.
+      problem: the bilevel problem.
+      optimizer: `gradient_descent`, `heavy_ball`, `l_bfgs`, or any optax optimizer.
       hyper_optimizer: for λ.
 
     Returns:
@@ -161,8 +160,12 @@ def back_optimization(
     Reference:
       Domke (2012), "Generic Methods for Optimization-Based Modeling".
     """
-    return restarts.anew(
-        functools.partial(inners.start, problem, solver),
-        functools.partial(hypergradient, problem, solver),
+    inner, optimizer, hyper_optimizer = restarts.parts(
+        "back_optimization", problem, optimizer, hyper_optimizer
+    )
+    return restarts.restart(
+        restarts.start(inner, optimizer),
+        functools.partial(hypergradient, inner, optimizer),
         hyper_optimizer,
+        problem,
     )

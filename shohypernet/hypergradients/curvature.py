@@ -8,6 +8,7 @@ import optax
 
 from shohypernet.linear_solvers import Product
 from shohypernet.problem import Problem
+from shohypernet.types import Batch, Hyperparams, Key, Params
 
 Curvature = Callable[[Any, Any, Any, jax.Array], Product]  # of params, λ, a batch and a key
 
@@ -15,8 +16,8 @@ Curvature = Callable[[Any, Any, Any, jax.Array], Product]  # of params, λ, a ba
 def hessian(problem: Problem) -> Curvature:
     """C = ∂²L_train/∂w². A product costs two gradient evaluations."""
 
-    def at(params: Any, hyperparams: Any, batch: Any, key: jax.Array) -> Product:
-        def gradient(params: Any) -> Any:
+    def at(params: Params, hyperparams: Hyperparams, batch: Batch, key: Key) -> Product:
+        def gradient(params: Params) -> Any:
             return jax.grad(problem.train_loss)(params, hyperparams, batch, key)
 
         # Linearized once, so that a product repeats none of the work at the weights.
@@ -44,7 +45,7 @@ def gauss_newton(
       Schraudolph (2002), "Fast Curvature Matrix-Vector Products for Second-Order Gradient Descent".
     """
 
-    def at(params: Any, hyperparams: Any, batch: Any, key: jax.Array) -> Product:
+    def at(params: Params, hyperparams: Hyperparams, batch: Batch, key: Key) -> Product:
         made, push = jax.linearize(lambda params: outputs(params, batch, key), params)
         pull = jax.linear_transpose(push, params)
         bend = jax.linearize(jax.grad(lambda made: loss(made, batch)), made)[1]
@@ -65,12 +66,12 @@ def damped(product: Product, damping: float) -> Product:
 
 
 def slope(
-    problem: Problem, batch: Any, key: jax.Array, vector: Any
+    problem: Problem, batch: Batch, key: Key, vector: Params
 ) -> Callable[[Any, Any], jax.Array]:
     """⟨∂L_train/∂w, v⟩ as a function of w and λ: its gradients are Hessian and mixed products."""
 
-    def along(params: Any, hyperparams: Any) -> jax.Array:
-        def loss(params: Any) -> jax.Array:
+    def along(params: Params, hyperparams: Hyperparams) -> jax.Array:
+        def loss(params: Params) -> jax.Array:
             return problem.train_loss(params, hyperparams, batch, key)
 
         return jax.jvp(loss, (params,), (vector,))[1]
@@ -79,7 +80,7 @@ def slope(
 
 
 def cross_product(
-    problem: Problem, params: Any, hyperparams: Any, batch: Any, key: jax.Array, vector: Any
+    problem: Problem, params: Params, hyperparams: Hyperparams, batch: Batch, key: Key, vector: Any
 ) -> Any:
     """(∂²L_train/∂λ∂w) v, shaped like λ."""
     return jax.grad(slope(problem, batch, key, vector), 1)(params, hyperparams)

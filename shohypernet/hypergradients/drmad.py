@@ -16,49 +16,52 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from shohypernet.hypergradients import _inner as inners
+from shohypernet import inner_loop
 from shohypernet.hypergradients import _restarts as restarts
-from shohypernet.hypergradients._inner import Estimate, Inner, InnerOptimizer
+from shohypernet.hypergradients._restarts import Hypergradient
+from shohypernet.hypergradients._sweep import sweep
 from shohypernet.hyperoptimizer import HyperOptimizer
+from shohypernet.inner_loop import TrainState
 from shohypernet.problem import Problem
+from shohypernet.types import Batch, Hyperparams, Key, Optimizer
 
 
 def hypergradient(
     problem: Problem,
-    optimizer: InnerOptimizer,
-    hyperparams: Any,
-    inner: Inner,
-    train_batches: Any,
-    valid_batch: Any,
-    key: jax.Array,
-) -> Estimate:
-    """T steps of training from `inner`, and dL_valid/dλ along the line between its ends.
+    optimizer: Optimizer,
+    hyperparams: Hyperparams,
+    state: TrainState,
+    train_batches: Batch,
+    valid_batch: Batch,
+    key: Key,
+) -> Hypergradient:
+    """T steps of training from `state`, and dL_valid/dλ along the line between its ends.
 
     Args:
       problem: gives both losses.
       optimizer: Φ, an optax optimizer, or a function from λ to one.
-      hyperparams: λ, unconstrained.
-      inner: where training starts.
+      hyperparams: λ, as the losses of `problem` read it.
+      state: where training starts.
       train_batches: a training batch for each of the T steps, on a leading axis.
       valid_batch: the batch of L_valid.
-      key: for what is random in the training loss.
+      key: PRNG key of the stochastic terms of the training loss.
 
     Returns:
       The estimate, which takes 3T + 1 gradient evaluations: a step of the backward pass is a
       Hessian-vector product, counted as two. Where the step isn't linear in the gradient, as
       Adam's, the gradient is needed again, and isn't counted.
     """
-    advance = inners.step(problem, optimizer)
-    inputs = inners.inputs(key, train_batches)
-    steps = inners.count(train_batches)
+    step = functools.partial(inner_loop.train_step, problem, optimizer)
+    inputs = inner_loop.inputs(key, train_batches)
+    steps = inner_loop.count(train_batches)
 
-    def through(inner: Inner, at: Any) -> tuple[Inner, tuple[jax.Array, Inner]]:
-        new, loss = advance(inner, hyperparams, *at)
-        return new, (loss, jax.tree.map(_counter, inner))
+    def through(state: TrainState, at: Any) -> tuple[TrainState, tuple[jax.Array, TrainState]]:
+        new, loss = step(state, hyperparams, *at)
+        return new, (loss, jax.tree.map(_counter, state))
 
-    end, (losses, counters) = jax.lax.scan(through, inner, inputs)
+    end, (losses, counters) = jax.lax.scan(through, state, inputs)
 
-    def between(place: tuple[jax.Array, Inner]) -> Inner:
+    def between(place: tuple[jax.Array, TrainState]) -> TrainState:
         t, counters = place
 
         def one(first: jax.Array, last: jax.Array, counter: jax.Array) -> jax.Array:
@@ -66,26 +69,24 @@ def hypergradient(
                 return counter
             return first + (t / steps).astype(first.dtype) * (last - first)
 
-        return jax.tree.map(one, inner, end, counters)
+        return jax.tree.map(one, state, end, counters)
 
-    valid_loss, (through_weights, direct) = jax.value_and_grad(problem.valid_loss, (0, 1))(
-        end.params, hyperparams, valid_batch
-    )
+    valid = inner_loop.valid_gradients(problem, end, hyperparams, valid_batch)
     places = jnp.arange(steps), counters
-    gradient = inners.sweep(advance, hyperparams, between, places, inputs, through_weights, direct)
-    return Estimate(gradient, end, jnp.mean(losses), valid_loss, 3 * steps + 1)
+    gradient = sweep(step, hyperparams, between, places, inputs, valid)
+    return Hypergradient(gradient, end, jnp.mean(losses), valid.loss, 3 * steps + 1)
 
 
 def drmad(
     problem: Problem,
     *,
-    optimizer: InnerOptimizer,
+    optimizer: Optimizer,
     hyper_optimizer: optax.GradientTransformation,
 ) -> HyperOptimizer:
-    """DrMAD: every round trains anew from the same w_0, and only its ends are kept.
+    """DrMAD: every round restarts from the same w_0, and only its ends are kept.
 
     Args:
-      problem: what is tuned.
+      problem: the bilevel problem.
       optimizer: an optax optimizer, or a function from λ to one; SGD with momentum in the
         paper.
       hyper_optimizer: for λ.
@@ -96,10 +97,14 @@ def drmad(
     Reference:
       Fu et al. (2016), arXiv:1601.00917.
     """
-    return restarts.anew(
-        functools.partial(inners.start, problem, optimizer),
-        functools.partial(hypergradient, problem, optimizer),
+    inner, optimizer, hyper_optimizer = restarts.parts(
+        "drmad", problem, optimizer, hyper_optimizer, function_of_hyperparams=True
+    )
+    return restarts.restart(
+        restarts.start(inner, optimizer),
+        functools.partial(hypergradient, inner, optimizer),
         hyper_optimizer,
+        problem,
     )
 
 

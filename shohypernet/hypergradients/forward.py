@@ -19,46 +19,44 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from shohypernet.hypergradients import _inner as inners
+from shohypernet import inner_loop
+from shohypernet._internal.trees import split_floats, typed
 from shohypernet.hypergradients import _restarts as restarts
-from shohypernet.hypergradients._inner import (
-    Estimate,
-    Inner,
-    InnerOptimizer,
-    Step,
-)
+from shohypernet.hypergradients._restarts import Hypergradient
 from shohypernet.hyperoptimizer import HyperOptimizer, Info
+from shohypernet.inner_loop import Step, TrainState
 from shohypernet.problem import Problem
+from shohypernet.types import Batch, Hyperparams, Key, Optimizer, OptState
 
-Tangents = list[jax.Array]  # Z, of each floating-point leaf of Inner, led by an axis of n
+Tangents = list[jax.Array]  # Z, of each floating-point leaf of TrainState, led by an axis of n
 
 
 class RealTimeState(NamedTuple):
-    """What an inner step of RTHO needs of the one before.
+    """State of `real_time`.
 
     Attributes:
-      hyperparams: λ, unconstrained.
-      inner: the weights and their optimizer's state.
+      hyperparams: λ, as the losses of `problem` read it.
+      inner: weights, their optimizer's state and the model's.
       tangents: Z.
-      hyper_opt_state: the optimizer of λ.
+      hyper_opt_state: state of the optimizer of λ.
     """
 
-    hyperparams: Any
-    inner: Inner
+    hyperparams: Hyperparams
+    inner: TrainState
     tangents: Tangents
-    hyper_opt_state: Any
+    hyper_opt_state: OptState
 
 
 def hypergradient(
     problem: Problem,
-    optimizer: InnerOptimizer,
-    hyperparams: Any,
-    inner: Inner,
-    train_batches: Any,
-    valid_batch: Any,
-    key: jax.Array,
-) -> Estimate:
-    """T steps of training from `inner`, and dL_valid/dλ in forward mode.
+    optimizer: Optimizer,
+    hyperparams: Hyperparams,
+    state: TrainState,
+    train_batches: Batch,
+    valid_batch: Batch,
+    key: Key,
+) -> Hypergradient:
+    """T steps of training from `state`, and dL_valid/dλ in forward mode.
 
     The result is that of `unrolled.hypergradient` but for rounding.
 
@@ -66,37 +64,39 @@ def hypergradient(
       problem: gives both losses.
       optimizer: Φ, an optax optimizer, or a function from λ to one.
       hyperparams: λ, unconstrained, n numbers.
-      inner: where training starts.
+      state: where training starts.
       train_batches: a training batch for each of the T steps, on a leading axis.
       valid_batch: the batch of L_valid.
-      key: for what is random in the training loss.
+      key: PRNG key of the stochastic terms of the training loss.
 
     Returns:
       The estimate, which takes T (1 + 2n) + 1 gradient evaluations.
     """
-    advance = inners.step(problem, optimizer)
+    step = functools.partial(inner_loop.train_step, problem, optimizer)
 
-    def through(carry: tuple[Inner, Tangents], at: Any) -> tuple[tuple[Inner, Tangents], jax.Array]:
-        inner, tangents, loss = _push(advance, *carry, hyperparams, *at)
-        return (inner, tangents), loss
+    def through(
+        carry: tuple[TrainState, Tangents], at: Any
+    ) -> tuple[tuple[TrainState, Tangents], jax.Array]:
+        state, tangents, loss = _push(step, *carry, hyperparams, *at)
+        return (state, tangents), loss
 
-    carry = inner, _no_tangents(inner, hyperparams)
-    (inner, tangents), losses = jax.lax.scan(through, carry, inners.inputs(key, train_batches))
-    valid_loss, gradient = _pull(problem, inner, tangents, hyperparams, valid_batch)
+    carry = state, _no_tangents(state, hyperparams)
+    (end, tangents), losses = jax.lax.scan(through, carry, inner_loop.inputs(key, train_batches))
+    valid_loss, gradient = _pull(problem, end, tangents, hyperparams, valid_batch)
     n, steps = _size(hyperparams), len(losses)
-    return Estimate(gradient, inner, jnp.mean(losses), valid_loss, steps * (1 + 2 * n) + 1)
+    return Hypergradient(gradient, end, jnp.mean(losses), valid_loss, steps * (1 + 2 * n) + 1)
 
 
 def forward(
     problem: Problem,
     *,
-    optimizer: InnerOptimizer,
+    optimizer: Optimizer,
     hyper_optimizer: optax.GradientTransformation,
 ) -> HyperOptimizer:
-    """Forward-HG: every round trains anew from the same w_0, with the derivative alongside.
+    """Forward-HG: every round restarts from the same w_0, with the derivative alongside.
 
     Args:
-      problem: what is tuned.
+      problem: the bilevel problem.
       optimizer: an optax optimizer, or a function from λ to one.
       hyper_optimizer: for λ.
 
@@ -107,23 +107,27 @@ def forward(
     Reference:
       Algorithm 2 of Franceschi et al. (2017), arXiv:1703.01785.
     """
-    return restarts.anew(
-        functools.partial(inners.start, problem, optimizer),
-        functools.partial(hypergradient, problem, optimizer),
+    inner, optimizer, hyper_optimizer = restarts.parts(
+        "forward", problem, optimizer, hyper_optimizer, function_of_hyperparams=True
+    )
+    return restarts.restart(
+        restarts.start(inner, optimizer),
+        functools.partial(hypergradient, inner, optimizer),
         hyper_optimizer,
+        problem,
     )
 
 
 def real_time(
     problem: Problem,
     *,
-    optimizer: InnerOptimizer,
+    optimizer: Optimizer,
     hyper_optimizer: optax.GradientTransformation,
 ) -> HyperOptimizer:
     """RTHO: λ moves at every inner step, and training is never started again.
 
     Args:
-      problem: what is tuned.
+      problem: the bilevel problem.
       optimizer: an optax optimizer, or a function from λ to one.
       hyper_optimizer: for λ, whose updates are as many as those of the weights.
 
@@ -134,44 +138,51 @@ def real_time(
     Reference:
       Section 3.3 of Franceschi et al. (2017), arXiv:1703.01785.
     """
-    advance = inners.step(problem, optimizer)
+    given = problem
+    problem, optimizer, hyper_optimizer = restarts.parts(
+        "real_time", problem, optimizer, hyper_optimizer, function_of_hyperparams=True
+    )
+    advance = functools.partial(inner_loop.train_step, problem, optimizer)
 
-    def init(key: jax.Array, hyperparams: Any) -> RealTimeState:
-        hyperparams = restarts.typed(hyperparams)
-        inner = inners.start(problem, optimizer, key, hyperparams)
+    def init(key: Key, hyperparams: Hyperparams) -> RealTimeState:
+        hyperparams = typed(hyperparams)
+        inner = inner_loop.init(problem, optimizer, key, hyperparams)
         tangents = _no_tangents(inner, hyperparams)
         return RealTimeState(hyperparams, inner, tangents, hyper_optimizer.init(hyperparams))
 
     def step(
-        key: jax.Array, state: RealTimeState, train_batches: Any, valid_batch: Any
+        key: Key, state: RealTimeState, train_batches: Batch, valid_batch: Batch
     ) -> tuple[RealTimeState, Info]:
         def one(state: RealTimeState, at: Any) -> tuple[RealTimeState, Info]:
             hyperparams, inner, tangents, opt_state = state
             inner, tangents, loss = _push(advance, inner, tangents, hyperparams, *at)
             valid_loss, gradient = _pull(problem, inner, tangents, hyperparams, valid_batch)
-            hyperparams, opt_state = restarts.move(
-                hyper_optimizer, gradient, opt_state, hyperparams
-            )
-            made = Estimate(gradient, inner, loss, valid_loss, 2 + 2 * _size(hyperparams))
+            made = Hypergradient(gradient, inner, loss, valid_loss, 2 + 2 * _size(hyperparams))
+            hyperparams, opt_state = restarts.move(hyper_optimizer, made, opt_state, hyperparams)
             return RealTimeState(hyperparams, inner, tangents, opt_state), restarts.info(made)
 
-        state, infos = jax.lax.scan(one, state, inners.inputs(key, train_batches))
+        state, infos = jax.lax.scan(one, state, inner_loop.inputs(key, train_batches))
         evaluations = jnp.sum(infos.gradient_evaluations, dtype=jnp.int32)
         return state, jax.tree.map(jnp.mean, infos)._replace(gradient_evaluations=evaluations)
 
-    return HyperOptimizer(init, step, lambda state: state.inner.params)
+    return restarts.persistent(init, step, given)
 
 
 def _push(
-    advance: Step, inner: Inner, tangents: Tangents, hyperparams: Any, batch: Any, key: jax.Array
-) -> tuple[Inner, Tangents, jax.Array]:
+    step: Step,
+    state: TrainState,
+    tangents: Tangents,
+    hyperparams: Hyperparams,
+    batch: Batch,
+    key: Key,
+) -> tuple[TrainState, Tangents, jax.Array]:
     """w_t and Z_t from w_{t−1} and Z_{t−1}, and the training loss."""
-    floats, rebuild = inners.split_floats(inner)
+    floats, rebuild = split_floats(state)
     flat, unravel = ravel_pytree(hyperparams)
 
-    def moved(floats: Tangents, hyperparams: Any) -> Any:
-        new, loss = advance(rebuild(floats), hyperparams, batch, key)
-        return inners.split_floats(new)[0], (new, loss)
+    def moved(floats: Tangents, hyperparams: Hyperparams) -> Any:
+        new, loss = step(rebuild(floats), hyperparams, batch, key)
+        return split_floats(new)[0], (new, loss)
 
     def along(tangent: Tangents, direction: jax.Array) -> Any:
         start, course = (floats, hyperparams), (tangent, unravel(direction))
@@ -183,23 +194,25 @@ def _push(
 
 
 def _pull(
-    problem: Problem, inner: Inner, tangents: Tangents, hyperparams: Any, valid_batch: Any
-) -> tuple[jax.Array, Any]:
+    problem: Problem,
+    state: TrainState,
+    tangents: Tangents,
+    hyperparams: Hyperparams,
+    valid_batch: Batch,
+) -> tuple[jax.Array, Hyperparams]:
     """L_valid, and its derivative through Z."""
-    loss, (through, direct) = jax.value_and_grad(problem.valid_loss, (0, 1))(
-        inner.params, hyperparams, valid_batch
-    )
-    weights = jax.tree.leaves(through)
-    moved = [jnp.tensordot(z, w, w.ndim) for z, w in zip(tangents, weights, strict=False)]
-    return loss, optax.tree.add(
-        direct, ravel_pytree(hyperparams)[1](jnp.sum(jnp.stack(moved), axis=0))
-    )
+    valid = inner_loop.valid_gradients(problem, state, hyperparams, valid_batch)
+    still = optax.tree.zeros_like(state.opt_state)
+    slopes = split_floats(TrainState(valid.params, still, valid.model_state))[0]
+    moved = [jnp.tensordot(z, w, w.ndim) for z, w in zip(tangents, slopes, strict=True)]
+    through = ravel_pytree(hyperparams)[1](jnp.sum(jnp.stack(moved), axis=0))
+    return valid.loss, optax.tree.add(valid.hyperparams, through)
 
 
-def _no_tangents(inner: Inner, hyperparams: Any) -> Tangents:
-    n, (floats, _) = _size(hyperparams), inners.split_floats(inner)
+def _no_tangents(state: TrainState, hyperparams: Hyperparams) -> Tangents:
+    n, (floats, _) = _size(hyperparams), split_floats(state)
     return [jnp.zeros((n, *leaf.shape), leaf.dtype) for leaf in floats]
 
 
-def _size(hyperparams: Any) -> int:
+def _size(hyperparams: Hyperparams) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(hyperparams))

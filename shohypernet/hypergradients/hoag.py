@@ -25,20 +25,24 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from shohypernet import inner_loop
+from shohypernet import problem as problems
 from shohypernet._internal import validation
-from shohypernet.hypergradients import _inner as inners
+from shohypernet._internal.trees import typed
 from shohypernet.hypergradients import _restarts as restarts
 from shohypernet.hypergradients import implicit
-from shohypernet.hypergradients._inner import Estimate, Inner
+from shohypernet.hypergradients._restarts import Hypergradient
 from shohypernet.hyperoptimizer import HyperOptimizer, Info
-from shohypernet.linear_solvers import conjugate_gradient
-from shohypernet.problem import Problem
+from shohypernet.inner_loop import TrainState
+from shohypernet.linear_solvers import Product, Solution, Solver, conjugate_gradient
+from shohypernet.problem import Problem, unconstrained
+from shohypernet.types import Batch, Hyperparams, Key, ModelState, Params
 
 GROWTH, SHRINKAGE = 1.05, 0.5  # of the step size
 
 
-class Adaptive(NamedTuple):
-    """What the adaptive step size needs of the last round.
+class AdaptiveStepSize(NamedTuple):
+    """HoagState of the adaptive step size.
 
     Attributes:
       learning_rate: 1/L.
@@ -51,21 +55,21 @@ class Adaptive(NamedTuple):
     distance: jax.Array
 
 
-class State(NamedTuple):
-    """What a round of HOAG needs of the one before.
+class HoagState(NamedTuple):
+    """HoagState of `hoag`.
 
     Attributes:
-      hyperparams: λ, unconstrained.
-      inner: the weights and their optimizer's state.
+      hyperparams: λ, as the losses of `problem` read it.
+      inner: weights, their optimizer's state and the model's.
       adjoint: q.
       hyper_opt_state: the step size of λ.
       rounds: k.
     """
 
-    hyperparams: Any
-    inner: Inner
-    adjoint: Any
-    hyper_opt_state: Adaptive
+    hyperparams: Hyperparams
+    inner: TrainState
+    adjoint: Params
+    hyper_opt_state: AdaptiveStepSize
     rounds: jax.Array
 
 
@@ -106,55 +110,58 @@ def hoag(
       and K = solver_steps; how many it took is in its Info.
 
     Raises:
-      ValueError: if solver_steps is below 1, learning_rate not above 0, or optimizer is a
-        function of λ.
+      ValueError: if solver_steps is below 1, or learning_rate not above 0.
+      TypeError: if optimizer is a function of λ, which this can't tune.
 
     Reference:
       Algorithm 1 of Pedregosa (2016), arXiv:1602.02355.
     """
-    implicit.require_fixed(optimizer, "hoag")
+    inner_problem = unconstrained(problem)
+    (optimizer,) = validation.optimizer("hoag", optimizer=optimizer)
     validation.whole("hoag", solver_steps=solver_steps)
     validation.positive("hoag", learning_rate=learning_rate)
     tolerance = exponential() if tolerance is None else tolerance
 
-    def init(key: jax.Array, hyperparams: Any) -> State:
-        hyperparams = restarts.typed(hyperparams)
-        inner = inners.start(problem, optimizer, key, hyperparams)
+    def init(key: Key, hyperparams: Hyperparams) -> HoagState:
+        hyperparams = typed(hyperparams)
+        inner = inner_loop.init(inner_problem, optimizer, key, hyperparams)
         dtype = jnp.result_type(*jax.tree.leaves(hyperparams))
-        return State(
+        return HoagState(
             hyperparams=hyperparams,
             inner=inner,
             adjoint=optax.tree.zeros_like(inner.params),
-            hyper_opt_state=Adaptive(
+            hyper_opt_state=AdaptiveStepSize(
                 *(jnp.asarray(number, dtype) for number in (learning_rate, jnp.inf, 0))
             ),
             rounds=jnp.int32(0),
         )
 
     def step(
-        key: jax.Array, state: State, train_batches: Any, valid_batch: Any
-    ) -> tuple[State, Info]:
+        key: Key, state: HoagState, train_batches: Batch, valid_batch: Batch
+    ) -> tuple[HoagState, Info]:
         key_train, key_products = jax.random.split(key)
         allowed, before = tolerance(state.rounds), tolerance(jnp.maximum(state.rounds - 1, 0))
         inner, train_loss, used = _train_until(
-            problem, optimizer, state, train_batches, key_train, allowed
+            inner_problem, optimizer, state, train_batches, key_train, allowed
         )
+        trainable = inner_loop.moved_by_optimizer(optimizer, inner.params)
         made = implicit.hypergradient(
-            problem,
+            problems.with_state(inner_problem, inner.model_state),
             state.hyperparams,
             inner.params,
             jax.tree.map(lambda leaf: leaf[-1], train_batches),
             valid_batch,
             key_products,
-            solver=conjugate_gradient(solver_steps, tolerance=allowed, start=state.adjoint),
+            solver=_warm_started(solver_steps, allowed, state.adjoint),
+            trainable=trainable,
         )
         adaptive = _adapted(state.hyper_opt_state, made.valid_loss, allowed, before)
         change = optax.tree.scale(-adaptive.learning_rate, made.gradient)
         distance = optax.tree.norm(change).astype(adaptive.distance.dtype)
-        estimate = Estimate(
+        estimate = Hypergradient(
             made.gradient, inner, train_loss, made.valid_loss, used + made.gradient_evaluations
         )
-        state = State(
+        state = HoagState(
             hyperparams=optax.apply_updates(state.hyperparams, change),
             inner=inner,
             adjoint=made.adjoint,
@@ -163,12 +170,12 @@ def hoag(
         )
         return state, restarts.info(estimate)
 
-    return HyperOptimizer(init, step, lambda state: state.inner.params)
+    return restarts.persistent(init, step, problem)
 
 
 def _adapted(
-    last: Adaptive, valid_loss: jax.Array, allowed: jax.Array, before: jax.Array
-) -> Adaptive:
+    last: AdaptiveStepSize, valid_loss: jax.Array, allowed: jax.Array, before: jax.Array
+) -> AdaptiveStepSize:
     """The step size after a look at what the last one, of the same L, has brought."""
     rate, last_loss, distance = last
     promised = allowed + (1 + distance) * before
@@ -180,39 +187,60 @@ def _adapted(
     return last._replace(learning_rate=rate, valid_loss=valid_loss.astype(last_loss.dtype))
 
 
+def _warm_started(steps: int, tolerance: jax.Array, start: Params) -> Solver:
+    """Conjugate gradients from a tree like all weights, for a system in some of them."""
+
+    def solve(product: Product, target: Params) -> Solution:
+        # In the order of the tree, the target's leaves are those that it has a place for.
+        paths = {path for path, _ in jax.tree.leaves_with_path(target)}
+        chosen = [leaf for path, leaf in jax.tree.leaves_with_path(start) if path in paths]
+        first = jax.tree.unflatten(jax.tree.structure(target), chosen)
+        return conjugate_gradient(steps, tolerance=tolerance, start=first)(product, target)
+
+    return solve
+
+
 def _train_until(
     problem: Problem,
     optimizer: optax.GradientTransformation,
-    state: State,
-    train_batches: Any,
-    key: jax.Array,
+    state: HoagState,
+    train_batches: Batch,
+    key: Key,
     tolerance: jax.Array,
-) -> tuple[Inner, jax.Array, jax.Array]:
+) -> tuple[TrainState, jax.Array, jax.Array]:
     """Weights whose gradient is small, or whose batches are used up; the last loss; the count."""
-    batches, keys = inners.inputs(key, train_batches)
+    batches, keys = inner_loop.inputs(key, train_batches)
+    trainable = inner_loop.moved_by_optimizer(optimizer, state.inner.params)
 
     def unfinished(carry: Any) -> jax.Array:
         _, _, used, done = carry
         return (used < len(keys)) & ~done
 
     def advance(carry: Any) -> Any:
-        (params, opt_state), _, used, _ = carry
+        inner, _, used, _ = carry
         batch = jax.tree.map(lambda leaf: leaf[used], batches)
-        loss, gradient = jax.value_and_grad(problem.train_loss)(
-            params, state.hyperparams, batch, keys[used]
-        )
-        done = optax.tree.norm(gradient) <= tolerance
-        change, moved = optimizer.update(gradient, opt_state, params)
-        trained = Inner(optax.apply_updates(params, change), moved)
-        inner = optax.tree.where(done, Inner(params, opt_state), trained)
-        return inner, loss, used + 1, done
 
-    loss = jax.eval_shape(
-        problem.train_loss,
-        state.inner.params,
-        state.hyperparams,
-        jax.tree.map(lambda leaf: leaf[0], batches),
-        keys[0],
+        def loss(params: Params) -> tuple[jax.Array, ModelState]:
+            return inner_loop.train_loss(
+                problem, params, inner.model_state, state.hyperparams, batch, keys[used]
+            )
+
+        (value, model_state), gradient = jax.value_and_grad(loss, has_aux=True)(inner.params)
+        done = optax.tree.norm(problems.select(gradient, trainable)) <= tolerance
+        params, opt_state = inner_loop.apply_gradient(
+            optimizer,
+            gradient,
+            inner.opt_state,
+            inner.params,
+            value=value,
+            value_fn=lambda params: loss(params)[0],
+        )
+        trained = TrainState(params, opt_state, model_state)
+        return optax.tree.where(done, inner, trained), value, used + 1, done
+
+    first = jax.tree.map(lambda leaf: leaf[0], batches)
+    loss, _ = jax.eval_shape(
+        lambda: inner_loop.train_loss(problem, *state.inner[::2], state.hyperparams, first, keys[0])
     )
     carry = state.inner, jnp.zeros(loss.shape, loss.dtype), jnp.int32(0), jnp.bool_(False)
     inner, train_loss, used, _ = jax.lax.while_loop(unfinished, advance, carry)

@@ -11,25 +11,27 @@ they solve with C (see `linear_solvers`):
     identity, T1 − T2     Luketina et al. (2016), arXiv:1511.06727
 """
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from shohypernet import inner_loop
+from shohypernet import problem as problems
 from shohypernet._internal import validation
-from shohypernet.hypergradients import _inner as inners
 from shohypernet.hypergradients import _restarts as restarts
 from shohypernet.hypergradients import curvature as curvatures
-from shohypernet.hypergradients._inner import Estimate, Inner
+from shohypernet.hypergradients._restarts import Hypergradient
 from shohypernet.hypergradients.curvature import Curvature
 from shohypernet.hyperoptimizer import HyperOptimizer
+from shohypernet.inner_loop import TrainState
 from shohypernet.linear_solvers import Solver
 from shohypernet.problem import Problem
+from shohypernet.types import Batch, Hyperparams, Key, Params
 
 
-class Implicit(NamedTuple):
+class ImplicitHypergradient(NamedTuple):
     """A hypergradient by implicit differentiation.
 
     Attributes:
@@ -47,42 +49,56 @@ class Implicit(NamedTuple):
 
 def hypergradient(
     problem: Problem,
-    hyperparams: Any,
-    params: Any,
-    train_batch: Any,
-    valid_batch: Any,
-    key: jax.Array,
+    hyperparams: Hyperparams,
+    params: Params,
+    train_batch: Batch,
+    valid_batch: Batch,
+    key: Key,
     *,
     solver: Solver,
     curvature: Curvature | None = None,
     damping: float = 0.0,
-) -> Implicit:
+    trainable: Params | None = None,
+) -> ImplicitHypergradient:
     """dL_valid/dλ at weights that are taken for the best response.
 
     Args:
-      problem: gives both losses.
-      hyperparams: λ, unconstrained.
+      problem: gives both losses; without model state (see `problem.with_state`).
+      hyperparams: λ, as the losses of `problem` read it.
       params: w, near a minimum of L_train(·, λ).
       train_batch: the training examples of C and of the mixed derivative: all of them, or a
         minibatch, whose noise then is in every product.
       valid_batch: the batch of L_valid.
-      key: for what is random in the training loss.
+      key: PRNG key of the stochastic terms of the training loss.
       solver: how to solve with C, from `linear_solvers`.
       curvature: C, from `curvature`; the Hessian if None.
       damping: δ, in units of the curvature.
+      trainable: which weights training moves, a tree of booleans like w; the others are held where
+        they are. If None, all but those that the training loss has no gradient for.
 
     Returns:
       The estimate, which takes 2 + 2K gradient evaluations with K products: one for each loss, and
       two a product.
     """
+    moved = inner_loop.moved_by_loss(problem, params, hyperparams, train_batch, key)
+    if trainable is not None:
+        moved = jax.tree.map(lambda a, b: a and b, moved, trainable)
     valid_loss, (through_weights, direct) = jax.value_and_grad(problem.valid_loss, (0, 1))(
         params, hyperparams, valid_batch
     )
     curvature = curvatures.hessian(problem) if curvature is None else curvature
-    product = curvatures.damped(curvature(params, hyperparams, train_batch, key), damping)
-    adjoint, products = solver(product, through_weights)
+    full = curvatures.damped(curvature(params, hyperparams, train_batch, key), damping)
+    still = optax.tree.zeros_like(params)
+
+    def product(vector: Params) -> Params:
+        return problems.select(full(problems.merge(vector, still, moved)), moved)
+
+    solved, products = solver(product, problems.select(through_weights, moved))
+    adjoint = problems.merge(solved, still, moved)
     through = curvatures.cross_product(problem, params, hyperparams, train_batch, key, adjoint)
-    return Implicit(optax.tree.sub(direct, through), adjoint, valid_loss, 2 + 2 * products)
+    return ImplicitHypergradient(
+        optax.tree.sub(direct, through), adjoint, valid_loss, 2 + 2 * products
+    )
 
 
 def implicit(
@@ -100,7 +116,7 @@ def implicit(
     stochastic, as in Lorraine et al., and with whole-set batches it is not.
 
     Args:
-      problem: what is tuned.
+      problem: the bilevel problem.
       optimizer: any optax optimizer of the weights.
       hyper_optimizer: for λ.
       solver: `linear_solvers.conjugate_gradient(steps)`, `neumann(terms, step_size)`, or
@@ -113,24 +129,28 @@ def implicit(
       products of the solver.
 
     Raises:
-      ValueError: if optimizer is a function of λ, which this can't tune, or the damping is
-        negative.
+      ValueError: if the damping is negative.
+      TypeError: if optimizer is a function of λ, which this can't tune, or something else that is
+        no problem or optimizer.
     """
-    require_fixed(optimizer, "implicit")
+    inner, optimizer, hyper_optimizer = restarts.parts(
+        "implicit", problem, optimizer, hyper_optimizer
+    )
     validation.not_negative("implicit", damping=damping)
-    advance = inners.step(problem, optimizer)
 
     def estimate(
-        hyperparams: Any, inner: Inner, train_batches: Any, valid_batch: Any, key: jax.Array
-    ) -> Estimate:
+        hyperparams: Hyperparams,
+        state: TrainState,
+        train_batches: Batch,
+        valid_batch: Batch,
+        key: Key,
+    ) -> Hypergradient:
         key_train, key_products = jax.random.split(key)
-        end, losses = jax.lax.scan(
-            lambda inner, at: advance(inner, hyperparams, *at),
-            inner,
-            inners.inputs(key_train, train_batches),
+        end, losses = inner_loop.train_steps(
+            inner, optimizer, state, hyperparams, train_batches, key_train
         )
         made = hypergradient(
-            problem,
+            problems.with_state(inner, end.model_state),
             hyperparams,
             end.params,
             jax.tree.map(lambda leaf: leaf[-1], train_batches),
@@ -139,23 +159,9 @@ def implicit(
             solver=solver,
             curvature=curvature,
             damping=damping,
+            trainable=inner_loop.moved_by_optimizer(optimizer, end.params),
         )
         evaluations = len(losses) + made.gradient_evaluations
-        return Estimate(made.gradient, end, jnp.mean(losses), made.valid_loss, evaluations)
+        return Hypergradient(made.gradient, end, jnp.mean(losses), made.valid_loss, evaluations)
 
-    return restarts.going_on(
-        functools.partial(inners.start, problem, optimizer),
-        estimate,
-        hyper_optimizer,
-    )
-
-
-def require_fixed(optimizer: Any, method: str) -> None:
-    """Refuses an inner optimizer that depends on λ."""
-    if not isinstance(optimizer, optax.GradientTransformation):
-        raise ValueError(
-            f"{method}() needs an optax optimizer for the weights, got {optimizer!r}. A "
-            "step size or momentum that depends on λ doesn't move the minimum of the training "
-            "loss, so implicit differentiation can't tune it; unrolled(), truncated(), forward() "
-            "and real_time() can."
-        )
+    return restarts.warm_start(restarts.start(inner, optimizer), estimate, hyper_optimizer, problem)

@@ -22,22 +22,24 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
+from shohypernet import inner_loop
 from shohypernet._internal import validation
 from shohypernet.hypergradients import _exact_momentum as exact_momentum
-from shohypernet.hypergradients import _inner as inners
 from shohypernet.hypergradients import _lossless as lossless
 from shohypernet.hypergradients import _restarts as restarts
 from shohypernet.hypergradients import curvature
 from shohypernet.hypergradients._exact_momentum import Exact
-from shohypernet.hypergradients._inner import Estimate, Inner
+from shohypernet.hypergradients._restarts import Hypergradient
 from shohypernet.hyperoptimizer import HyperOptimizer
-from shohypernet.problem import Problem
+from shohypernet.inner_loop import TrainState
+from shohypernet.problem import Problem, unconstrained
+from shohypernet.types import Batch, Hyperparams, Key
 
 BITS = 28  # after the point: numbers up to 8, in steps of 4e-9
 
 
 class Momentum(NamedTuple):
-    """What a round of training starts from besides w_0.
+    """State of the optimizer at rest.
 
     Attributes:
       learning_rate: α, scalar.
@@ -49,24 +51,24 @@ class Momentum(NamedTuple):
 def hypergradient(
     problem: Problem,
     momentum: float,
-    hyperparams: Any,
-    inner: Inner,
-    train_batches: Any,
-    valid_batch: Any,
-    key: jax.Array,
+    hyperparams: Hyperparams,
+    state: TrainState,
+    train_batches: Batch,
+    valid_batch: Batch,
+    key: Key,
     *,
     bits: int = BITS,
-) -> Estimate:
-    """T steps of training from `inner`, and dL_valid/dλ by running them backwards.
+) -> Hypergradient:
+    """T steps of training from `state`, and dL_valid/dλ by running them backwards.
 
     Args:
       problem: gives both losses.
       momentum: γ, a fraction such as 0.9.
-      hyperparams: λ, unconstrained.
-      inner: the weights to start from, at rest, and `Momentum(learning_rate)`.
+      hyperparams: λ, as the losses of `problem` read it.
+      state: the weights to start from, at rest, and `Momentum(learning_rate)`.
       train_batches: a training batch for each of the T steps, on a leading axis.
       valid_batch: the batch of L_valid.
-      key: for what is random in the training loss.
+      key: PRNG key of the stochastic terms of the training loss.
       bits: of w and v after the point, which leaves 31 − bits before it.
 
     Returns:
@@ -79,18 +81,18 @@ def hypergradient(
     """
     _require_bits(bits)
     gamma = lossless.fraction(momentum)
-    alpha = inner.opt_state.learning_rate
-    inputs = inners.inputs(key, train_batches)
+    alpha = state.opt_state.learning_rate
+    inputs = inner_loop.inputs(key, train_batches)
     dynamics = exact_momentum.descent(
-        problem, alpha, gamma, hyperparams, inner.params, inputs, bits
+        problem, alpha, gamma, hyperparams, state.params, inputs, bits
     )
-    steps = jnp.arange(inners.count(train_batches))
+    steps = jnp.arange(inner_loop.count(train_batches))
 
     def ahead(exact: Exact, t: jax.Array) -> tuple[Exact, Any]:
         exact, loss, fits = dynamics.forward(exact, t)
         return exact, (loss, fits)
 
-    first = dynamics.at_rest(inner.params)
+    first = dynamics.at_rest(state.params)
     last, (losses, fits) = jax.lax.scan(ahead, first, steps)
     params = dynamics.params(last)
     valid_loss, (weights, direct) = jax.value_and_grad(problem.valid_loss, (0, 1))(
@@ -114,12 +116,12 @@ def hypergradient(
     # Nothing but w_0 is kept to compare with: at rest the others are zero.
     returned = jnp.all(reached.position == first.position)
     returned &= jnp.all(reached.velocity == 0) & jnp.all(reached.buffer == 0)
-    flat = jnp.abs(ravel_pytree(inner.params)[0])
+    flat = jnp.abs(ravel_pytree(state.params)[0])
     fits = jnp.all(fits) & jnp.all(flat < 2.0 ** (lossless.WORD_BITS - 1 - bits))
     honest = fits & returned
     gradient = jax.tree.map(lambda leaf: jnp.where(honest, leaf, jnp.nan), gradient)
-    end = Inner(params, inner.opt_state)
-    return Estimate(gradient, end, jnp.mean(losses), valid_loss, 4 * len(steps) + 1)
+    end = TrainState(params, state.opt_state)
+    return Hypergradient(gradient, end, jnp.mean(losses), valid_loss, 4 * len(steps) + 1)
 
 
 def reversible(
@@ -130,10 +132,10 @@ def reversible(
     hyper_optimizer: optax.GradientTransformation,
     bits: int = BITS,
 ) -> HyperOptimizer:
-    """Reversible learning: every round trains anew from the same w_0, and runs back to it.
+    """Reversible learning: every round restarts from the same w_0, and runs back to it.
 
     Args:
-      problem: what is tuned.
+      problem: the bilevel problem.
       learning_rate: α, of SGD with momentum.
       momentum: γ, a fraction such as 0.9.
       hyper_optimizer: for λ.
@@ -153,17 +155,26 @@ def reversible(
     validation.positive("reversible", learning_rate=learning_rate)
     _require_bits(bits)
 
-    def start(key: jax.Array, hyperparams: Any) -> Inner:
+    inner = unconstrained(problem)
+    (hyper_optimizer,) = validation.optimizer("reversible", hyper_optimizer=hyper_optimizer)
+    if problem.stateful:
+        raise ValueError(
+            "reversible() runs training backwards bit by bit, which it can't do for a model with "
+            "state such as batch statistics; use truncated() or centered_response()."
+        )
+
+    def start(key: Key, hyperparams: Hyperparams) -> TrainState:
         del hyperparams
-        flat, unravel = ravel_pytree(problem.init(key))
+        flat, unravel = ravel_pytree(inner.init(key))
         # To the numbers that there are, so that training with a step size of 0 changes nothing.
         params = unravel(lossless.decode(lossless.encode(flat, bits), bits))
-        return Inner(params, Momentum(jnp.asarray(learning_rate, float)))
+        return TrainState(params, Momentum(jnp.asarray(learning_rate, flat.dtype)))
 
-    return restarts.anew(
+    return restarts.restart(
         start,
-        functools.partial(hypergradient, problem, momentum, bits=bits),
+        functools.partial(hypergradient, inner, momentum, bits=bits),
         hyper_optimizer,
+        problem,
     )
 
 

@@ -19,37 +19,39 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from shohypernet import inner_loop
 from shohypernet._internal import validation
-from shohypernet.hypergradients import _inner as inners
 from shohypernet.hypergradients import _restarts as restarts
 from shohypernet.hypergradients import _segments as segments
-from shohypernet.hypergradients._inner import Estimate, Inner, InnerOptimizer
+from shohypernet.hypergradients._restarts import Hypergradient
 from shohypernet.hyperoptimizer import HyperOptimizer
+from shohypernet.inner_loop import TrainState
 from shohypernet.problem import Problem
+from shohypernet.types import Batch, Hyperparams, Key, Optimizer
 
 
 def hypergradient(
     problem: Problem,
-    optimizer: InnerOptimizer,
-    hyperparams: Any,
-    inner: Inner,
-    train_batches: Any,
-    valid_batch: Any,
-    key: jax.Array,
+    optimizer: Optimizer,
+    hyperparams: Hyperparams,
+    state: TrainState,
+    train_batches: Batch,
+    valid_batch: Batch,
+    key: Key,
     *,
     backward_steps: int | None = None,
     segment: int | None = None,
-) -> Estimate:
-    """T steps of training from `inner`, and dL_valid/dλ in reverse mode through the last K.
+) -> Hypergradient:
+    """T steps of training from `state`, and dL_valid/dλ in reverse mode through the last K.
 
     Args:
       problem: gives both losses.
       optimizer: Φ, an optax optimizer, or a function from λ to one.
-      hyperparams: λ, unconstrained.
-      inner: where training starts.
+      hyperparams: λ, as the losses of `problem` read it.
+      state: where training starts.
       train_batches: a training batch for each of the T steps, on a leading axis.
       valid_batch: the batch of L_valid.
-      key: for what is random in the training loss.
+      key: PRNG key of the stochastic terms of the training loss.
       backward_steps: K; None takes all T, and the gradient is that of the training as it was done.
       segment: inner steps of which only the first weights are kept, and the rest is computed again;
         None takes ⌈√K⌉, for memory that grows like √K. K or more keeps all of them.
@@ -61,7 +63,7 @@ def hypergradient(
     Raises:
       ValueError: if backward_steps is not between 1 and T, or segment is below 1.
     """
-    steps = inners.count(train_batches)
+    steps = inner_loop.count(train_batches)
     last = steps if backward_steps is None else backward_steps
     if not 1 <= last <= steps:
         raise ValueError(
@@ -70,26 +72,31 @@ def hypergradient(
     segment = segments.square_root(last) if segment is None else segment
     if segment < 1:
         raise ValueError(f"a segment needs 1 step or more, got segment={segment}.")
-    advance = inners.step(problem, optimizer)
 
-    def train(hyperparams: Any, inner: Inner, inputs: Any) -> tuple[Inner, jax.Array]:
+    def train(
+        hyperparams: Hyperparams, state: TrainState, inputs: Any
+    ) -> tuple[TrainState, jax.Array]:
         return segments.scan(
-            lambda inner, at: advance(inner, hyperparams, *at), inner, inputs, segment
+            lambda state, at: inner_loop.train_step(problem, optimizer, state, hyperparams, *at),
+            state,
+            inputs,
+            segment,
         )
 
-    inputs = inners.inputs(key, train_batches)
+    inputs = inner_loop.inputs(key, train_batches)
     before = jax.tree.map(lambda leaf: leaf[: steps - last], inputs)
     through = jax.tree.map(lambda leaf: leaf[steps - last :], inputs)
-    inner, first_losses = train(hyperparams, inner, before)
+    state, first_losses = train(hyperparams, state, before)
 
-    def outer(hyperparams: Any) -> tuple[jax.Array, tuple[Inner, jax.Array]]:
-        end, losses = train(hyperparams, inner, through)
-        return problem.valid_loss(end.params, hyperparams, valid_batch), (end, losses)
+    def outer(hyperparams: Hyperparams) -> tuple[jax.Array, tuple[TrainState, jax.Array]]:
+        end, losses = train(hyperparams, state, through)
+        loss = inner_loop.valid_loss(problem, end.params, end.model_state, hyperparams, valid_batch)
+        return loss, (end, losses)
 
     (valid_loss, (end, losses)), gradient = jax.value_and_grad(outer, has_aux=True)(hyperparams)
-    return Estimate(
+    return Hypergradient(
         gradient=gradient,
-        inner=end,
+        state=end,
         train_loss=jnp.mean(jnp.concatenate([first_losses, losses])),
         valid_loss=valid_loss,
         gradient_evaluations=steps + 2 * last + 1 + segments.recomputed(last, segment),
@@ -99,16 +106,16 @@ def hypergradient(
 def unrolled(
     problem: Problem,
     *,
-    optimizer: InnerOptimizer,
+    optimizer: Optimizer,
     hyper_optimizer: optax.GradientTransformation,
     segment: int | None = None,
 ) -> HyperOptimizer:
-    """Full unrolling: every round trains anew from the same w_0, and is differentiated whole.
+    """Full unrolling: every round restarts from the same w_0, and is differentiated whole.
 
     λ is tuned for just that training: its start, its steps and its optimizer.
 
     Args:
-      problem: what is tuned.
+      problem: the bilevel problem.
       optimizer: an optax optimizer, or a function from λ to one, such as
         `lambda λ: optax.sgd(jnp.exp(λ["rate"]), momentum=jax.nn.sigmoid(λ["momentum"]))`.
       hyper_optimizer: for λ.
@@ -126,17 +133,21 @@ def unrolled(
     """
     if segment is not None:
         validation.whole("unrolled", segment=segment)
-    return restarts.anew(
-        functools.partial(inners.start, problem, optimizer),
-        functools.partial(hypergradient, problem, optimizer, segment=segment),
+    inner, optimizer, hyper_optimizer = restarts.parts(
+        "unrolled", problem, optimizer, hyper_optimizer, function_of_hyperparams=True
+    )
+    return restarts.restart(
+        restarts.start(inner, optimizer),
+        functools.partial(hypergradient, inner, optimizer, segment=segment),
         hyper_optimizer,
+        problem,
     )
 
 
 def truncated(
     problem: Problem,
     *,
-    optimizer: InnerOptimizer,
+    optimizer: Optimizer,
     hyper_optimizer: optax.GradientTransformation,
     backward_steps: int,
     segment: int | None = None,
@@ -146,7 +157,7 @@ def truncated(
     Cheap, and biased towards what a few steps can show (Wu et al. 2018, arXiv:1803.02021).
 
     Args:
-      problem: what is tuned.
+      problem: the bilevel problem.
       optimizer: an optax optimizer, or a function from λ to one.
       hyper_optimizer: for λ.
       backward_steps: K, at most the inner steps T of a round.
@@ -166,10 +177,14 @@ def truncated(
     if segment is not None:
         validation.whole("truncated", segment=segment)
 
-    return restarts.going_on(
-        functools.partial(inners.start, problem, optimizer),
+    inner, optimizer, hyper_optimizer = restarts.parts(
+        "truncated", problem, optimizer, hyper_optimizer, function_of_hyperparams=True
+    )
+    return restarts.warm_start(
+        restarts.start(inner, optimizer),
         functools.partial(
-            hypergradient, problem, optimizer, backward_steps=backward_steps, segment=segment
+            hypergradient, inner, optimizer, backward_steps=backward_steps, segment=segment
         ),
         hyper_optimizer,
+        problem,
     )

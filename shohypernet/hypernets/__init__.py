@@ -3,7 +3,8 @@
 from shohypernet.hypernets._base import Hypernet
 from shohypernet.hypernets._elementwise import elementwise
 from shohypernet.hypernets._factorized import factorized
-from shohypernet.hypernets._mlp import linear, mlp
+from shohypernet.hypernets._linear import linear
+from shohypernet.hypernets._mlp import mlp
 from shohypernet.hypernets._structured import structured
 
 __all__ = ["Hypernet", "elementwise", "factorized", "linear", "mlp", "structured"]

@@ -9,55 +9,57 @@ MacKay, Vicol, Lorraine, Duvenaud and Grosse (2019), "Self-Tuning Networks: Bile
 Hyperparameters using Structured Best-Response Functions", arXiv:1903.03088, section 3.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from shohypernet._internal import validation
-from shohypernet.hypernets._base import Hypernet, ravel, require_floating
-from shohypernet.hypernets._mlp import PAPER_INIT_SCALE
+from shohypernet._internal import random, validation
+from shohypernet.hypernets._base import PAPER_INIT_SCALE, Hypernet, ravel, require_floating
+from shohypernet.types import Hyperparams, Key, Params
 
 
-class Params(NamedTuple):
-    """φ: W, V and U for each array of weights."""
+class StructuredParams(NamedTuple):
+    """φ of `structured`: W, V and U, trees like the weights; U's arrays are (n, units)."""
 
-    center: list[jax.Array]
-    scaled: list[jax.Array]
-    gate: list[jax.Array]
+    center: Params
+    scaled: Params
+    gate: Params
 
 
-def structured(params: Any, *, init_scale: float = PAPER_INIT_SCALE) -> Hypernet:
+def structured(*, init_scale: float = PAPER_INIT_SCALE) -> Hypernet:
     """w_φ(λ) = W + V ∘ (U λ) for every array of weights, φ ~ N(0, init_scale²).
 
+    The weights' arrays have the output units on their last axis, as Flax's have.
+
     Args:
-      params: the weights to be made, or their `jax.ShapeDtypeStruct`s: any tree whose arrays have
-        the output units on their last axis, as Flax's have.
       init_scale: standard deviation of the initial φ.
 
     Returns:
       A Hypernet with 2·D + units·n numbers for D weights and n hyperparameters.
 
     Raises:
-      ValueError: if weights aren't floating point.
+      ValueError: for a negative scale.
     """
     validation.not_negative("structured", init_scale=init_scale)
-    require_floating(params)
-    leaves, treedef = jax.tree.flatten(params)
 
-    def init(key: jax.Array, hyperparams: Any) -> Any:
+    def init(key: Key, params: Params, hyperparams: Hyperparams) -> StructuredParams:
+        require_floating(params)
         length = ravel(hyperparams).size
-        like = [jnp.zeros(leaf.shape, leaf.dtype) for leaf in leaves]
-        gates = [jnp.zeros((length, *leaf.shape[-1:]), leaf.dtype) for leaf in leaves]
-        return optax.tree.scale(init_scale, optax.tree.random_like(key, Params(like, like, gates)))
+        gates = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((length, *leaf.shape[-1:]), leaf.dtype), params
+        )
+        like = StructuredParams(params, params, gates)
+        return optax.tree.scale(init_scale, random.random_like(key, like))
 
-    def apply(hypernet_params: Any, hyperparams: Any) -> Any:
+    def apply(hypernet_params: StructuredParams, hyperparams: Hyperparams) -> Params:
         flat = ravel(hyperparams)
-        made = [
-            center + scaled * jnp.broadcast_to(flat.astype(gate.dtype) @ gate, center.shape)
-            for center, scaled, gate in zip(*hypernet_params, strict=True)
-        ]
-        return jax.tree.unflatten(treedef, made)
+
+        def made(center: jax.Array, scaled: jax.Array, gate: jax.Array) -> jax.Array:
+            gates = flat.astype(gate.dtype) @ gate
+            return center + scaled * jnp.broadcast_to(gates, center.shape)
+
+        return jax.tree.map(made, *hypernet_params)
 
     return Hypernet(init, apply)

@@ -2,7 +2,7 @@
 
     w_φ(λ) = w₀ + J_φ (λ − λ̂)
     w₀ ← w₀ − α ∇_w L_train(w₀, λ̂, x)                        for each training batch
-    J_φ learns                                               from the same batches
+    J_φ is updated                                           from the same batches
     λ̂ ← λ̂ − β [∂L_valid/∂λ + J_φᵀ ∂L_valid/∂w (w₀, x′)]       once
 
 At λ̂ itself the hypernet's weights are w₀, trained without sampling noise and with a step size of
@@ -13,33 +13,42 @@ Algorithm 3: Lorraine and Duvenaud (2018), arXiv:1802.09419. Centering: Bae and 
 arXiv:2010.13514.
 """
 
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from shohypernet import inner_loop
+from shohypernet import problem as problems
+from shohypernet._internal import validation
+from shohypernet._internal.trees import typed
 from shohypernet.hyperoptimizer import HyperOptimizer, Info
+from shohypernet.inner_loop import TrainState
 from shohypernet.jacobians import Point, ResponseJacobian
-from shohypernet.problem import Problem
+from shohypernet.problem import Problem, unconstrained
+from shohypernet.types import Batch, Hyperparams, Key, ModelState, OptState, Params
 
 
-class State(NamedTuple):
-    """What the next step needs.
+class CenteredResponseState(NamedTuple):
+    """State of `centered_response`.
 
     Attributes:
       hyperparams: λ̂, unconstrained.
       params: w₀.
-      jacobian_params: φ, what J is made from.
-      hyper_opt_state: the optimizer of λ̂.
-      opt_state: the optimizer of w₀.
+      jacobian_state: state of the Jacobian, φ.
+      hyper_opt_state: state of the optimizer of λ̂.
+      opt_state: state of the optimizer of w₀.
+      model_state: the model's at w₀.
     """
 
-    hyperparams: Any
-    params: Any
-    jacobian_params: Any
-    hyper_opt_state: Any
-    opt_state: Any
+    hyperparams: Hyperparams
+    params: Params
+    jacobian_state: Any
+    hyper_opt_state: OptState
+    opt_state: OptState
+    model_state: ModelState
 
 
 def centered_response(
@@ -51,9 +60,12 @@ def centered_response(
 ) -> HyperOptimizer:
     """Hyper-training with separate models of the weights and of how they respond.
 
+    Weights that training never moves (frozen by the optimizer, or by a `stop_gradient`) stay out of
+    the Jacobian.
+
     Args:
-      problem: what is tuned.
-      jacobian: the model of ∂w*/∂λ, such as `jacobians.kronecker(problem)`.
+      problem: the bilevel problem.
+      jacobian: the model of ∂w*/∂λ, such as `jacobians.kronecker()`.
       optimizer: α, for w₀: whatever trains this model well at fixed λ.
       hyper_optimizer: β, for λ̂.
 
@@ -61,64 +73,85 @@ def centered_response(
       A HyperOptimizer whose round takes inner steps + 1 gradient evaluations, and those of the
       Jacobian.
 
+    Raises:
+      TypeError: for something that is no problem, Jacobian or optimizer.
+
     Reference:
       Algorithm 3 of arXiv:1802.09419, with the hypernet of arXiv:2010.13514.
     """
+    inner = unconstrained(problem)
+    validation.jacobian("centered_response", jacobian)
+    optimizer, hyper_optimizer = validation.optimizer(
+        "centered_response", optimizer=optimizer, hyper_optimizer=hyper_optimizer
+    )
 
-    def init(key: jax.Array, hyperparams: Any) -> State:
+    def init(key: Key, hyperparams: Hyperparams) -> CenteredResponseState:
         key_params, key_jacobian = jax.random.split(key)
-        # A dtype of its own, not a Python number's weak one, which the first step would change.
-        hyperparams = jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(x)), hyperparams)
-        params = problem.init(key_params)
-        return State(
+        hyperparams = typed(hyperparams)
+        trained = inner_loop.init(inner, optimizer, key_params, hyperparams)
+        trainable = inner_loop.moved_by_optimizer(optimizer, trained.params)
+        respond, params = _responding(inner, trained, trainable)
+        return CenteredResponseState(
             hyperparams=hyperparams,
-            params=params,
-            jacobian_params=jacobian.init(key_jacobian, params, hyperparams),
+            params=trained.params,
+            jacobian_state=jacobian.init(respond, key_jacobian, params, hyperparams),
             hyper_opt_state=hyper_optimizer.init(hyperparams),
-            opt_state=optimizer.init(params),
+            opt_state=trained.opt_state,
+            model_state=trained.model_state,
         )
 
     def step(
-        key: jax.Array, state: State, train_batches: Any, valid_batch: Any
-    ) -> tuple[State, Info]:
+        key: Key, state: CenteredResponseState, train_batches: Batch, valid_batch: Batch
+    ) -> tuple[CenteredResponseState, Info]:
         key_train, key_jacobian, key_point = jax.random.split(key, 3)
         hyperparams = state.hyperparams
-
-        def train(carry: tuple[Any, Any], at: tuple[Any, jax.Array]) -> tuple[Any, jax.Array]:
-            params, opt_state = carry
-            loss, gradient = jax.value_and_grad(problem.train_loss)(params, hyperparams, *at)
-            change, opt_state = optimizer.update(gradient, opt_state, params)
-            return (optax.apply_updates(params, change), opt_state), loss
-
-        inner_steps = jax.tree.leaves(train_batches)[0].shape[0]
-        (params, opt_state), losses = jax.lax.scan(
-            train,
-            (state.params, state.opt_state),
-            (train_batches, jax.random.split(key_train, inner_steps)),
+        trained = TrainState(state.params, state.opt_state, state.model_state)
+        trained, losses = inner_loop.train_steps(
+            inner, optimizer, trained, hyperparams, train_batches, key_train
         )
-        jacobian_params, learning = jacobian.learn(
-            key_jacobian, state.jacobian_params, params, hyperparams, train_batches
+        trainable = inner_loop.moved_by_optimizer(optimizer, trained.params)
+        respond, params = _responding(inner, trained, trainable)
+        jacobian_state, taken = jacobian.update(
+            respond, key_jacobian, state.jacobian_state, params, hyperparams, train_batches
         )
-
-        valid_loss, (through_weights, direct) = jax.value_and_grad(problem.valid_loss, (0, 1))(
-            params, hyperparams, valid_batch
-        )
+        valid = inner_loop.valid_gradients(inner, trained, hyperparams, valid_batch)
         last_batch = jax.tree.map(lambda leaf: leaf[-1], train_batches)
         point = Point(params, hyperparams, last_batch, key_point)
-        through = jacobian.vjp(jacobian_params, point, through_weights)
-        gradient = optax.tree.add(direct, through)
-        change, hyper_opt_state = hyper_optimizer.update(
-            gradient, state.hyper_opt_state, hyperparams
+        through = jacobian.vjp(
+            respond,
+            jacobian_state,
+            point,
+            _moved(respond, point, problems.select(valid.params, trainable)),
         )
-        state = State(
-            optax.apply_updates(hyperparams, change),
-            params,
-            jacobian_params,
-            hyper_opt_state,
-            opt_state,
+        gradient = optax.tree.add(valid.hyperparams, through)
+        moved, hyper_opt_state = inner_loop.apply_gradient(
+            hyper_optimizer, gradient, state.hyper_opt_state, hyperparams, value=valid.loss
         )
-        evaluations = inner_steps + 1 + jacobian.vjp_evaluations + learning
+        evaluations = len(losses) + 1 + jacobian.vjp_evaluations + taken
+        state = CenteredResponseState(
+            hyperparams=moved,
+            params=trained.params,
+            jacobian_state=jacobian_state,
+            hyper_opt_state=hyper_opt_state,
+            opt_state=trained.opt_state,
+            model_state=trained.model_state,
+        )
         norm = optax.tree.norm(gradient)
-        return state, Info(jnp.mean(losses), valid_loss, norm, jnp.asarray(evaluations, jnp.int32))
+        return state, Info(jnp.mean(losses), valid.loss, norm, jnp.asarray(evaluations, jnp.int32))
 
-    return HyperOptimizer(init, step, lambda state: state.params)
+    return HyperOptimizer(init, step, attrgetter("params"), attrgetter("model_state"), problem)
+
+
+def _responding(problem: Problem, trained: TrainState, trainable: Params) -> tuple[Problem, Params]:
+    """The stateless problem in the weights that respond to λ, and these."""
+    held = problems.with_state(problem, trained.model_state)
+    restricted = problems.restricted(held, trained.params, trainable)
+    return restricted, problems.select(trained.params, trainable)
+
+
+def _moved(problem: Problem, point: Point, cotangent: Params) -> Params:
+    """A cotangent without the weights that the training loss doesn't move, and so no λ."""
+    moved = inner_loop.moved_by_loss(problem, *point)
+    return jax.tree.map(
+        lambda leaf, moves: leaf if moves else jnp.zeros_like(leaf), cotangent, moved
+    )

@@ -7,35 +7,41 @@ Lorraine and Duvenaud (2018), "Stochastic Hyperparameter Optimization through Hy
 arXiv:1802.09419.
 """
 
-from typing import Any, NamedTuple
+from operator import attrgetter
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from shohypernet import inner_loop
 from shohypernet._internal import validation
 from shohypernet.hypernets import Hypernet
 from shohypernet.hyperoptimizer import HyperOptimizer, Info
-from shohypernet.hyperparameters import Sampler
 from shohypernet.hypertraining import _updates as updates
-from shohypernet.problem import Problem
+from shohypernet.hypertraining._updates import ResponseLoss
+from shohypernet.problem import Problem, unconstrained
+from shohypernet.samplers import Sampler
+from shohypernet.types import Batch, Hyperparams, Key, ModelState, OptState, Params
 
 
-class State(NamedTuple):
-    """What the next step needs: the fields of `updates.State`, and which phase it is in.
+class GlobalResponseState(NamedTuple):
+    """GlobalResponseState of `global_response`: the fields of `HypernetState`, and the rounds done.
 
     Attributes:
       hyperparams: λ̂, unconstrained.
       hypernet_params: φ.
-      hyper_opt_state: the optimizer of λ̂.
-      hypernet_opt_state: the optimizer of φ.
-      rounds: rounds done, scalar int32.
+      hyper_opt_state: state of the optimizer of λ̂.
+      hypernet_opt_state: state of the optimizer of φ.
+      model_state: the model's.
+      rounds: rounds done, scalar int32; they tell the phase.
     """
 
-    hyperparams: Any
-    hypernet_params: Any
-    hyper_opt_state: Any
-    hypernet_opt_state: Any
+    hyperparams: Hyperparams
+    hypernet_params: Params
+    hyper_opt_state: OptState
+    hypernet_opt_state: OptState
+    model_state: ModelState
     rounds: jax.Array
 
 
@@ -48,18 +54,18 @@ def global_response(
     sampler: Sampler,
     hypernet_rounds: int,
     samples: int = 2,
-    response_loss: updates.ResponseLoss = updates.shared_minibatch,
+    response_loss: ResponseLoss = updates.shared_minibatch,
 ) -> HyperOptimizer:
     """Hyper-training with a fixed distribution of hyperparameters.
 
     Every round reports L_valid(w_φ(λ̂)), but its gradient is taken in the second phase only.
 
     Args:
-      problem: what is tuned.
+      problem: the bilevel problem.
       hypernet: the model of the best response over all of p(λ), so not a linear one.
       hypernet_optimizer: α, for φ.
       hyper_optimizer: β, for λ̂.
-      sampler: p(λ), such as `hyperparameters.gaussian(loc, scale)`.
+      sampler: p(λ), such as `samplers.gaussian(loc, scale)`.
       hypernet_rounds: rounds that train φ, before those that move λ̂.
       samples: K, sampled λ for each φ update.
       response_loss: whether the λ of one update share a minibatch, or each see a slice of it.
@@ -76,36 +82,48 @@ def global_response(
       Algorithm 2 of arXiv:1802.09419.
     """
     validation.whole("global_response", least=0, hypernet_rounds=hypernet_rounds)
+    inner = unconstrained(problem)
     parts = updates.build(
-        problem, hypernet, hypernet_optimizer, hyper_optimizer, sampler, samples, response_loss
+        "global_response",
+        inner,
+        hypernet,
+        hypernet_optimizer,
+        hyper_optimizer,
+        sampler,
+        samples,
+        response_loss,
     )
 
-    def init(key: jax.Array, hyperparams: Any) -> State:
-        return State(*parts.init(key, hyperparams), rounds=jnp.zeros((), jnp.int32))
+    def init(key: Key, hyperparams: Hyperparams) -> GlobalResponseState:
+        return GlobalResponseState(*parts.init(key, hyperparams), rounds=jnp.zeros((), jnp.int32))
 
-    def learn(
-        key: jax.Array, state: State, train_batches: Any, valid_batch: Any
-    ) -> tuple[State, Info]:
+    def train(
+        key: Key, state: GlobalResponseState, train_batches: Batch, valid_batch: Batch
+    ) -> tuple[GlobalResponseState, Info]:
         state, train_loss = parts.train_hypernet(key, state, train_batches)
-        valid_loss = problem.valid_loss(parts.weights(state), state.hyperparams, valid_batch)
+        valid_loss = inner_loop.valid_loss(
+            inner, parts.weights(state), state.model_state, state.hyperparams, valid_batch
+        )
         no_gradient = jax.tree.map(jnp.zeros_like, state.hyperparams)
-        evaluations = samples * updates.leading_size(train_batches)
+        evaluations = samples * inner_loop.count(train_batches)
         return state, updates.info(train_loss, valid_loss, no_gradient, evaluations)
 
     def search(
-        key: jax.Array, state: State, train_batches: Any, valid_batch: Any
-    ) -> tuple[State, Info]:
+        key: Key, state: GlobalResponseState, train_batches: Batch, valid_batch: Batch
+    ) -> tuple[GlobalResponseState, Info]:
         first_batch = jax.tree.map(lambda leaf: leaf[0], train_batches)
-        train_loss = problem.train_loss(parts.weights(state), state.hyperparams, first_batch, key)
+        train_loss, _ = inner_loop.train_loss(
+            inner, parts.weights(state), state.model_state, state.hyperparams, first_batch, key
+        )
         valid_loss, gradient = parts.hypergradient(state, valid_batch)
-        state = parts.move_hyperparams(state, gradient)
+        state = parts.move_hyperparams(state, gradient, valid_loss)
         return state, updates.info(train_loss, valid_loss, gradient, evaluations=1)
 
     def step(
-        key: jax.Array, state: State, train_batches: Any, valid_batch: Any
-    ) -> tuple[State, Info]:
-        learning = state.rounds < hypernet_rounds
-        state, told = jax.lax.cond(learning, learn, search, key, state, train_batches, valid_batch)
-        return state._replace(rounds=state.rounds + 1), told
+        key: Key, state: GlobalResponseState, train_batches: Batch, valid_batch: Batch
+    ) -> tuple[GlobalResponseState, Info]:
+        training = state.rounds < hypernet_rounds
+        state, info = jax.lax.cond(training, train, search, key, state, train_batches, valid_batch)
+        return state._replace(rounds=state.rounds + 1), info
 
-    return HyperOptimizer(init, step, parts.weights)
+    return HyperOptimizer(init, step, parts.weights, attrgetter("model_state"), problem)

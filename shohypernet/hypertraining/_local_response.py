@@ -7,16 +7,18 @@ Lorraine and Duvenaud (2018), "Stochastic Hyperparameter Optimization through Hy
 arXiv:1802.09419.
 """
 
-from typing import Any
+from operator import attrgetter
 
-import jax
 import optax
 
+from shohypernet import inner_loop
 from shohypernet.hypernets import Hypernet
 from shohypernet.hyperoptimizer import HyperOptimizer, Info
-from shohypernet.hyperparameters import Sampler
 from shohypernet.hypertraining import _updates as updates
-from shohypernet.problem import Problem
+from shohypernet.hypertraining._updates import HypernetState, ResponseLoss
+from shohypernet.problem import Problem, unconstrained
+from shohypernet.samplers import Sampler
+from shohypernet.types import Batch, Key
 
 
 def local_response(
@@ -27,16 +29,16 @@ def local_response(
     hyper_optimizer: optax.GradientTransformation,
     sampler: Sampler,
     samples: int = 2,
-    response_loss: updates.ResponseLoss = updates.shared_minibatch,
+    response_loss: ResponseLoss = updates.shared_minibatch,
 ) -> HyperOptimizer:
     """Hyper-training with a local, conditional distribution of hyperparameters.
 
     Args:
-      problem: what is tuned.
+      problem: the bilevel problem.
       hypernet: the model of the best response; a linear one is enough.
       hypernet_optimizer: α, for φ.
       hyper_optimizer: β, for λ̂.
-      sampler: p(λ | λ̂), usually `hyperparameters.local_gaussian(scale)`. Too small a scale leaves
+      sampler: p(λ | λ̂), usually `samplers.local_gaussian(scale)`. Too small a scale leaves
         a bias in the hypergradient, too large a one asks too much of a linear hypernet.
       samples: K, sampled λ for each φ update.
       response_loss: whether the λ of one update share a minibatch, or each see a slice of it.
@@ -51,16 +53,23 @@ def local_response(
       Algorithm 3 of arXiv:1802.09419.
     """
     parts = updates.build(
-        problem, hypernet, hypernet_optimizer, hyper_optimizer, sampler, samples, response_loss
+        "local_response",
+        unconstrained(problem),
+        hypernet,
+        hypernet_optimizer,
+        hyper_optimizer,
+        sampler,
+        samples,
+        response_loss,
     )
 
     def step(
-        key: jax.Array, state: updates.State, train_batches: Any, valid_batch: Any
-    ) -> tuple[updates.State, Info]:
+        key: Key, state: HypernetState, train_batches: Batch, valid_batch: Batch
+    ) -> tuple[HypernetState, Info]:
         state, train_loss = parts.train_hypernet(key, state, train_batches)
         valid_loss, gradient = parts.hypergradient(state, valid_batch)
-        state = parts.move_hyperparams(state, gradient)
-        evaluations = samples * updates.leading_size(train_batches) + 1
+        state = parts.move_hyperparams(state, gradient, valid_loss)
+        evaluations = samples * inner_loop.count(train_batches) + 1
         return state, updates.info(train_loss, valid_loss, gradient, evaluations)
 
-    return HyperOptimizer(parts.init, step, parts.weights)
+    return HyperOptimizer(parts.init, step, parts.weights, attrgetter("model_state"), problem)

@@ -8,15 +8,17 @@ Lorraine and Duvenaud (2018), "Stochastic Hyperparameter Optimization through Hy
 arXiv:1802.09419.
 """
 
-from typing import Any
+from operator import attrgetter
 
-import jax
 import optax
 
+from shohypernet import inner_loop
 from shohypernet.hypernets import Hypernet
 from shohypernet.hyperoptimizer import HyperOptimizer, Info
 from shohypernet.hypertraining import _updates as updates
-from shohypernet.problem import Problem
+from shohypernet.hypertraining._updates import HypernetState
+from shohypernet.problem import Problem, unconstrained
+from shohypernet.types import Batch, Key
 
 
 def simultaneous(
@@ -29,7 +31,7 @@ def simultaneous(
     """Hyper-training simplified: no sampled λ, and one step moves φ and λ̂ together.
 
     Args:
-      problem: what is tuned.
+      problem: the bilevel problem.
       hypernet: the model of the best response.
       hypernet_optimizer: α, for φ.
       hyper_optimizer: β, for λ̂.
@@ -42,7 +44,8 @@ def simultaneous(
       Algorithm 4 of arXiv:1802.09419.
     """
     parts = updates.build(
-        problem,
+        "simultaneous",
+        unconstrained(problem),
         hypernet,
         hypernet_optimizer,
         hyper_optimizer,
@@ -52,12 +55,12 @@ def simultaneous(
     )
 
     def step(
-        key: jax.Array, state: updates.State, train_batches: Any, valid_batch: Any
-    ) -> tuple[updates.State, Info]:
+        key: Key, state: HypernetState, train_batches: Batch, valid_batch: Batch
+    ) -> tuple[HypernetState, Info]:
         valid_loss, gradient = parts.hypergradient(state, valid_batch)
         state, train_loss = parts.train_hypernet(key, state, train_batches)
-        state = parts.move_hyperparams(state, gradient)
-        evaluations = updates.leading_size(train_batches) + 1
+        state = parts.move_hyperparams(state, gradient, valid_loss)
+        evaluations = inner_loop.count(train_batches) + 1
         return state, updates.info(train_loss, valid_loss, gradient, evaluations)
 
-    return HyperOptimizer(parts.init, step, parts.weights)
+    return HyperOptimizer(parts.init, step, parts.weights, attrgetter("model_state"), problem)

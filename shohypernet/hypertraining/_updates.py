@@ -7,35 +7,55 @@
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from shohypernet._internal import sharding, validation
+from shohypernet import inner_loop
+from shohypernet import problem as problems
+from shohypernet._internal import jaxprs, sharding, validation
+from shohypernet._internal.trees import typed
 from shohypernet.hypernets import Hypernet
 from shohypernet.hyperoptimizer import Info
-from shohypernet.hyperparameters import Sampler
 from shohypernet.problem import Problem
+from shohypernet.samplers import Sampler
+from shohypernet.types import Batch, Hyperparams, Key, ModelState, OptState, Params
 
-ResponseLoss = Callable[[Problem, Hypernet, Any, Any, Any, jax.Array], jax.Array]
 
-
-class State(NamedTuple):
-    """What every hyper-training step needs of the one before.
+class HypernetState(NamedTuple):
+    """State of a method whose hypernet makes the weights.
 
     Attributes:
       hyperparams: λ̂, unconstrained.
       hypernet_params: φ.
-      hyper_opt_state: the optimizer of λ̂.
-      hypernet_opt_state: the optimizer of φ.
+      hyper_opt_state: state of the optimizer of λ̂.
+      hypernet_opt_state: state of the optimizer of φ.
+      model_state: the model's, which no loss may read (see `require_hypernet_can_train`).
     """
 
-    hyperparams: Any
-    hypernet_params: Any
-    hyper_opt_state: Any
-    hypernet_opt_state: Any
+    hyperparams: Hyperparams
+    hypernet_params: Params
+    hyper_opt_state: OptState
+    hypernet_opt_state: OptState
+    model_state: ModelState
+
+
+class ResponseLoss(Protocol):
+    """Mean training loss over sampled λ, of a hypernet's weights."""
+
+    def __call__(
+        self,
+        problem: Problem,
+        hypernet: Hypernet,
+        hypernet_params: Params,
+        sampled: Hyperparams,
+        batch: Batch,
+        key: Key,
+    ) -> jax.Array:
+        """Return (1/K) Σ_k L_train(w_φ(λ_k), λ_k), a scalar."""
+        ...
 
 
 def shared_minibatch(
@@ -56,7 +76,7 @@ def shared_minibatch(
       hypernet_params: φ.
       sampled: hyperparameters with a leading axis of K.
       batch: one minibatch.
-      key: for what is random in the loss.
+      key: PRNG key of the stochastic terms of the loss.
 
     Returns:
       (1/K) Σ_k L_train(w_φ(λ_k), λ_k, batch), a scalar.
@@ -66,7 +86,7 @@ def shared_minibatch(
         params = hypernet.apply(hypernet_params, hyperparams)
         return problem.train_loss(params, hyperparams, batch, key)
 
-    return jnp.mean(jax.vmap(one)(sampled, jax.random.split(key, leading_size(sampled))))
+    return jnp.mean(jax.vmap(one)(sampled, jax.random.split(key, inner_loop.count(sampled))))
 
 
 def sliced_minibatch(
@@ -85,7 +105,7 @@ def sliced_minibatch(
     Raises:
       ValueError: when the minibatch cannot be cut into K equal slices.
     """
-    samples, examples = leading_size(sampled), leading_size(batch)
+    samples, examples = inner_loop.count(sampled), inner_loop.count(batch)
     if examples % samples:
         raise ValueError(
             f"sliced_minibatch cuts a minibatch of {examples} into {samples} slices, one for each "
@@ -103,26 +123,27 @@ def sliced_minibatch(
 class Updates(NamedTuple):
     """The pieces of a hyper-training step, with everything but state and data already given.
 
-    A state is a `State`, or any NamedTuple that has its fields and more.
+    A state is a `HypernetState`, or any NamedTuple that has its fields and more.
 
     Attributes:
-      init: `init(key, hyperparams) -> State`.
+      init: `init(key, hyperparams) -> HypernetState`.
       train_hypernet: `train_hypernet(key, state, train_batches) -> (state, loss)`: one φ update for
         each training batch, each with fresh λ_1 … λ_K, and the mean of their losses.
       hypergradient: `hypergradient(state, valid_batch) -> (loss, gradient)` at λ̂, through the
         hypernet: dL_valid/dλ = ∂L_valid/∂λ + ∂L_valid/∂w · ∂w_φ/∂λ.
-      move_hyperparams: `move_hyperparams(state, gradient) -> state`: one λ̂ update.
+      move_hyperparams: `move_hyperparams(state, gradient, loss) -> state`: one λ̂ update.
       weights: `weights(state) -> params`, w_φ(λ̂).
     """
 
-    init: Callable[[jax.Array, Any], State]
-    train_hypernet: Callable[[jax.Array, Any, Any], tuple[Any, jax.Array]]
-    hypergradient: Callable[[Any, Any], tuple[jax.Array, Any]]
-    move_hyperparams: Callable[[Any, Any], Any]
-    weights: Callable[[Any], Any]
+    init: Callable[[Key, Hyperparams], HypernetState]
+    train_hypernet: Callable[[Key, Any, Batch], tuple[Any, jax.Array]]
+    hypergradient: Callable[[Any, Batch], tuple[jax.Array, Hyperparams]]
+    move_hyperparams: Callable[[Any, Hyperparams, jax.Array], Any]
+    weights: Callable[[Any], Params]
 
 
 def build(
+    function: str,
     problem: Problem,
     hypernet: Hypernet,
     hypernet_optimizer: optax.GradientTransformation,
@@ -131,73 +152,125 @@ def build(
     samples: int,
     response_loss: ResponseLoss,
 ) -> Updates:
-    """The updates for one problem, hypernet, pair of optimizers and p(λ).
+    """The updates for one unconstrained problem, hypernet, pair of optimizers and p(λ).
 
     Raises:
       ValueError: if samples, the number K of λ drawn for each φ update, is below 1.
+      TypeError: for something that is no problem, hypernet or optimizer.
     """
-    validation.whole("hyper-training", samples=samples)
+    validation.hypernet(function, hypernet)
+    hypernet_optimizer, hyper_optimizer = validation.optimizer(
+        function, hypernet_optimizer=hypernet_optimizer, hyper_optimizer=hyper_optimizer
+    )
+    validation.whole(function, samples=samples)
 
-    def init(key: jax.Array, hyperparams: Any) -> State:
-        # A dtype of its own, not a Python number's weak one, which the first step would change.
-        hyperparams = jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(x)), hyperparams)
-        hypernet_params = hypernet.init(key, hyperparams)
-        return State(
+    def init(key: Key, hyperparams: Hyperparams) -> HypernetState:
+        hyperparams = typed(hyperparams)
+        shapes = problems.param_shapes(problem)
+        hypernet_params = hypernet.init(key, shapes, hyperparams)
+        return HypernetState(
             hyperparams=hyperparams,
             hypernet_params=hypernet_params,
             hyper_opt_state=hyper_optimizer.init(hyperparams),
             hypernet_opt_state=hypernet_optimizer.init(hypernet_params),
+            model_state=problems.initialize(problem, key)[1],
         )
 
-    def train_hypernet(key: jax.Array, state: Any, train_batches: Any) -> tuple[Any, jax.Array]:
-        def update(carry: tuple[Any, Any], inputs: tuple[Any, jax.Array]) -> tuple[Any, jax.Array]:
+    def train_hypernet(key: Key, state: Any, train_batches: Batch) -> tuple[Any, jax.Array]:
+        held = problems.with_state(problem, state.model_state)
+        first = jax.tree.map(lambda leaf: leaf[0], train_batches)
+        require_hypernet_can_train(function, problem, state, hypernet, first, key)
+
+        def update(carry: tuple[Any, Any], inputs: tuple[Any, Key]) -> tuple[Any, jax.Array]:
             hypernet_params, opt_state = carry
             batch, key = inputs
             key_sample, key_loss = jax.random.split(key)
             sampled = jax.vmap(sampler, in_axes=(0, None))(
                 jax.random.split(key_sample, samples), state.hyperparams
             )
-            sampled = sharding.spread(sampled, "samples")
-            loss, gradient = jax.value_and_grad(
-                lambda phi: response_loss(problem, hypernet, phi, sampled, batch, key_loss)
-            )(hypernet_params)
-            change, opt_state = hypernet_optimizer.update(gradient, opt_state, hypernet_params)
-            return (optax.apply_updates(hypernet_params, change), opt_state), loss
+            sampled = sharding.constrain(sampled, "samples")
+
+            def loss(phi: Params) -> jax.Array:
+                return response_loss(held, hypernet, phi, sampled, batch, key_loss)
+
+            value, gradient = jax.value_and_grad(loss)(hypernet_params)
+            carry = inner_loop.apply_gradient(
+                hypernet_optimizer, gradient, opt_state, hypernet_params, value=value, value_fn=loss
+            )
+            return carry, value
 
         carry = state.hypernet_params, state.hypernet_opt_state
-        keys = jax.random.split(key, leading_size(train_batches))
-        carry, losses = jax.lax.scan(update, carry, (train_batches, keys))
+        carry, losses = jax.lax.scan(update, carry, inner_loop.inputs(key, train_batches))
         state = state._replace(hypernet_params=carry[0], hypernet_opt_state=carry[1])
         return state, jnp.mean(losses)
 
-    def hypergradient(state: Any, valid_batch: Any) -> tuple[jax.Array, Any]:
-        def loss(hyperparams: Any) -> jax.Array:
+    def hypergradient(state: Any, valid_batch: Batch) -> tuple[jax.Array, Hyperparams]:
+        held = problems.with_state(problem, state.model_state)
+
+        def loss(hyperparams: Hyperparams) -> jax.Array:
             params = hypernet.apply(state.hypernet_params, hyperparams)
             # As a batch of one, for which XLA computes a dense layer's gradient as Gᵀ·X. Alone it
             # becomes Xᵀ·G, which takes a CPU twice as long where the outputs are few.
             weights, point = jax.tree.map(lambda leaf: leaf[None], (params, hyperparams))
-            return jax.vmap(problem.valid_loss, (0, 0, None))(weights, point, valid_batch)[0]
+            return jax.vmap(held.valid_loss, (0, 0, None))(weights, point, valid_batch)[0]
 
         return jax.value_and_grad(loss)(state.hyperparams)
 
-    def move_hyperparams(state: Any, gradient: Any) -> Any:
-        change, opt_state = hyper_optimizer.update(
-            gradient, state.hyper_opt_state, state.hyperparams
+    def move_hyperparams(state: Any, gradient: Hyperparams, loss: jax.Array) -> Any:
+        hyperparams, opt_state = inner_loop.apply_gradient(
+            hyper_optimizer, gradient, state.hyper_opt_state, state.hyperparams, value=loss
         )
-        hyperparams = optax.apply_updates(state.hyperparams, change)
         return state._replace(hyperparams=hyperparams, hyper_opt_state=opt_state)
 
-    def weights(state: Any) -> Any:
+    def weights(state: Any) -> Params:
         return hypernet.apply(state.hypernet_params, state.hyperparams)
 
     return Updates(init, train_hypernet, hypergradient, move_hyperparams, weights)
 
 
+def require_hypernet_can_train(
+    function: str, problem: Problem, state: Any, hypernet: Hypernet, batch: Batch, key: Key
+) -> None:
+    """Refuse what a hypernet can't be trained for; read off the trace of the losses.
+
+    That is a loss that reads the model's state, which belongs to the weights of one λ while a
+    hypernet makes weights for many; and weights that the training loss never moves, which the
+    hypernet would leave at random.
+
+    Raises:
+      ValueError: naming what is read, or which weights stand still.
+    """
+    params = jax.eval_shape(hypernet.apply, state.hypernet_params, state.hyperparams)
+    lam = state.hyperparams
+
+    def losses(at: tuple[ModelState, Params]) -> tuple[jax.Array, jax.Array]:
+        model_state, weights = at
+        train, _ = inner_loop.train_loss(problem, weights, model_state, lam, batch, key)
+        return train, inner_loop.valid_loss(problem, weights, model_state, lam, batch)
+
+    read = jaxprs.reads(losses, (state.model_state, params)) if problem.stateful else []
+    if any(read[: len(jax.tree.leaves(state.model_state))]):
+        raise ValueError(
+            f"{function}() makes weights for many λ at once, but the model's state "
+            f"({', '.join(map(str, state.model_state))}) belongs to the weights of one. Let "
+            "validation use the batch's own statistics, by "
+            "supervised(..., eval_kwargs={'use_running_average': False}), or tune by "
+            "centered_response(), implicit() or truncated(), which train the weights themselves."
+        )
+
+    held = problems.with_state(problem, state.model_state)
+    moved = inner_loop.moved_by_loss(held, params, lam, batch, key)
+    each = jax.tree.leaves_with_path(moved)
+    named = [jax.tree_util.keystr(path) for path, moves in each if not moves]
+    if named:
+        raise ValueError(
+            f"the training loss never moves the weights {', '.join(named)} (a stop_gradient, or "
+            f"they aren't used), so that the hypernet of {function}() would leave them at random. "
+            "Keep them out of the params that problem.init returns, or tune by "
+            "centered_response(), implicit() or truncated()."
+        )
+
+
 def info(train_loss: jax.Array, valid_loss: jax.Array, gradient: Any, evaluations: int) -> Info:
     """An Info from what the two updates return."""
     return Info(train_loss, valid_loss, optax.tree.norm(gradient), jnp.asarray(evaluations))
-
-
-def leading_size(tree: Any) -> int:
-    """The length of the leading axis that the leaves share."""
-    return jax.tree.leaves(tree)[0].shape[0]

@@ -1,4 +1,4 @@
-"""What a centered hypernet has inside: a model of how the best response moves with λ.
+"""The protocol of response Jacobians: models of how the best response moves with λ.
 
     w_φ(λ) = w₀ + J_φ (λ − λ̂)
 
@@ -8,7 +8,7 @@ w₀ are weights trained at λ̂ and J_φ ≈ ∂w*/∂λ there. Only products w
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
+from shohypernet.types import Batch, Hyperparams, Key, Params
 
 
 class Point(NamedTuple):
@@ -18,32 +18,35 @@ class Point(NamedTuple):
       params: w₀.
       hyperparams: λ̂, unconstrained.
       batch: training examples, for what in ∂w*/∂λ depends on them.
-      key: for what is random in the training loss.
+      key: PRNG key of the stochastic terms of the training loss.
     """
 
-    params: Any
-    hyperparams: Any
-    batch: Any
-    key: jax.Array
+    params: Params
+    hyperparams: Hyperparams
+    batch: Batch
+    key: Key
 
 
 class ResponseJacobian(NamedTuple):
-    """A model of ∂w*/∂λ.
+    """A model of ∂w*/∂λ. Its functions get a stateless problem in unconstrained space.
 
     Attributes:
-      init: `init(key, params, hyperparams) -> jacobian_params` φ, from weights or their
+      init: `init(problem, key, params, hyperparams) -> state`, from weights or their
         `jax.ShapeDtypeStruct`s.
-      learn: `learn(key, jacobian_params, params, hyperparams, train_batches) -> (jacobian_params,
-        gradient_evaluations)`: what a round of training at λ̂ teaches; `train_batches` leads with
-        the inner-step axis.
-      jvp: `jvp(jacobian_params, point, direction) -> tangent`: J δ, from a tree like λ to one like
+      update: `update(problem, key, state, params, hyperparams, train_batches) -> (state,
+        gradient_evaluations)`, from a round of training at λ̂; `train_batches` leads with the
+        inner-step axis.
+      jvp: `jvp(problem, state, point, direction) -> tangent`: J δ, from a tree like λ to one like
         the weights.
-      vjp: `vjp(jacobian_params, point, cotangent) -> gradient`: Jᵀ v, the other way.
+      vjp: `vjp(problem, state, point, cotangent) -> gradient`: Jᵀ v, the other way.
+      update_evaluations: `update_evaluations(problem, params, rounds, inner_steps, batch_size)`:
+        gradient evaluations that `update` takes in each of some rounds, numbered from 0 on.
       vjp_evaluations: gradient evaluations that a `vjp` takes.
     """
 
-    init: Callable[[jax.Array, Any, Any], Any]
-    learn: Callable[[jax.Array, Any, Any, Any, Any], tuple[Any, jax.Array]]
-    jvp: Callable[[Any, Point, Any], Any]
-    vjp: Callable[[Any, Point, Any], Any]
+    init: Callable[..., Any]
+    update: Callable[..., Any]
+    jvp: Callable[..., Params]
+    vjp: Callable[..., Hyperparams]
+    update_evaluations: Callable[..., Any]
     vjp_evaluations: int

@@ -27,6 +27,7 @@ import jax.numpy as jnp
 
 from shohypernet._internal import random
 from shohypernet.problem import Problem
+from shohypernet.types import Params
 
 COLUMNS_AT_ONCE = 16  # of a G, which bounds the memory
 
@@ -42,6 +43,7 @@ class Layer(NamedTuple):
       bias: which is its bias, or None.
       inputs: length of a, the one for the bias included.
       outputs: length of s.
+      dtype: of the factors, float32 at least.
     """
 
     path: tuple[str, ...]
@@ -49,6 +51,7 @@ class Layer(NamedTuple):
     bias: int | None
     inputs: int
     outputs: int
+    dtype: Any = jnp.float32
 
 
 class Factors(NamedTuple):
@@ -58,8 +61,8 @@ class Factors(NamedTuple):
     outputs: jax.Array
 
 
-class Estimate(NamedTuple):
-    """What a batch tells of the curvature.
+class CurvatureEstimate(NamedTuple):
+    """Curvature of the training loss, as a batch estimates it.
 
     Attributes:
       layers: the factors of each dense layer.
@@ -97,11 +100,12 @@ def dense_layers(problem: Problem) -> tuple[Layer, ...]:
             "the model as a flax.linen.Module, or use jacobians.linearized()."
         )
     leaves = [
-        (tuple(map(_name, path)), leaf.shape) for path, leaf in jax.tree.leaves_with_path(params)
+        (tuple(map(_name, path)), leaf.shape, leaf.dtype)
+        for path, leaf in jax.tree.leaves_with_path(params)
     ]
 
     def ending(path: tuple[str, ...]) -> list[int]:
-        return [i for i, (names, _) in enumerate(leaves) if names[-len(path) :] == path]
+        return [i for i, (names, *_) in enumerate(leaves) if names[-len(path) :] == path]
 
     found = []
     for path in paths:
@@ -109,7 +113,8 @@ def dense_layers(problem: Problem) -> tuple[Layer, ...]:
         if len(kernels) == 1 and len(biases) < 2 and len(leaves[kernels[0]][1]) == 2:
             inputs, outputs = leaves[kernels[0]][1]
             bias = biases[0] if biases else None
-            found.append(Layer(path, kernels[0], bias, inputs + len(biases), outputs))
+            dtype = jnp.promote_types(leaves[kernels[0]][2], jnp.float32)
+            found.append(Layer(path, kernels[0], bias, inputs + len(biases), outputs, dtype))
     return tuple(found)
 
 
@@ -120,7 +125,7 @@ def estimate(
     hyperparams: Any,
     batches: Any,
     key: jax.Array,
-) -> Estimate:
+) -> CurvatureEstimate:
     """The curvature: A from all batches, and what takes more work from the last one.
 
     Args:
@@ -129,7 +134,7 @@ def estimate(
       params: the weights.
       hyperparams: λ, unconstrained.
       batches: training batches, with a leading axis.
-      key: for random signs and for what is random in the loss.
+      key: PRNG key of random signs and of the stochastic terms of the loss.
     """
     key_loss, key_signs = jax.random.split(key)
     leaves, treedef = jax.tree.flatten(params)
@@ -178,21 +183,23 @@ def estimate(
         return loss(last, watch, {})
 
     def curvature(i: int) -> jax.Array:
-        size = layers[i].outputs
+        size, dtype = layers[i].outputs, layers[i].dtype
         gradient = jax.grad(functools.partial(with_shift, shifted=i))
         columns = jax.lax.map(
-            lambda column: jax.jvp(gradient, (jnp.zeros(size),), (column,))[1],
-            jnp.eye(size),
+            lambda column: jax.jvp(gradient, (jnp.zeros(size, dtype),), (column,))[1],
+            jnp.eye(size, dtype=dtype),
             batch_size=COLUMNS_AT_ONCE,
         )
         return (columns + columns.T) / 2
 
-    grams = jax.grad(with_grams)([jnp.zeros((layer.inputs, layer.inputs)) for layer in layers])
+    grams = jax.grad(with_grams)(
+        [jnp.zeros((layer.inputs, layer.inputs), layer.dtype) for layer in layers]
+    )
     signs: Any = random.random_like(key_signs, others, jax.random.rademacher)
     unwatched = jax.grad(lambda others: loss(last, lambda i, call, inputs: call(inputs), others))
     bent: Any = jax.jvp(unwatched, (others,), (signs,))[1]
     traces = [jnp.vdot(bent[i], sign) for i, sign in signs.items()]
-    return Estimate(
+    return CurvatureEstimate(
         [Factors(gram, curvature(i)) for i, gram in enumerate(grams)],
         [trace / leaf.size for trace, leaf in zip(traces, others.values(), strict=True)],
     )
@@ -208,7 +215,7 @@ def evaluations(layers: tuple[Layer, ...], params: Any, batches: int) -> int:
     return batches + 2 * units + 2 * bool(rest(layers, params))
 
 
-def split(layers: tuple[Layer, ...], tree: Any) -> list[jax.Array]:
+def split(layers: tuple[Layer, ...], tree: Params) -> list[jax.Array]:
     """A tree like the weights as blocks: a matrix a layer, its bias last, then the other arrays."""
     leaves = jax.tree.leaves(tree)
     matrices = [
@@ -221,15 +228,17 @@ def split(layers: tuple[Layer, ...], tree: Any) -> list[jax.Array]:
 
 
 def join(layers: tuple[Layer, ...], blocks: list[jax.Array], like: Any) -> Any:
-    """The inverse of `split`."""
+    """The inverse of `split`, in the dtypes of `like`."""
     leaves, treedef = jax.tree.flatten(like)
+    dtypes = [leaf.dtype for leaf in leaves]
     for layer, matrix in zip(layers, blocks, strict=False):
         if layer.bias is not None:
             matrix, leaves[layer.bias] = matrix[:-1], matrix[-1]
         leaves[layer.kernel] = matrix
     for i, array in zip(rest(layers, like), blocks[len(layers) :], strict=True):
         leaves[i] = array
-    return jax.tree.unflatten(treedef, leaves)
+    typed = [leaf.astype(dtype) for leaf, dtype in zip(leaves, dtypes, strict=True)]
+    return jax.tree.unflatten(treedef, typed)
 
 
 def rest(layers: tuple[Layer, ...], tree: Any) -> list[int]:
@@ -270,12 +279,17 @@ def _observe(inputs: jax.Array, gram: jax.Array) -> jax.Array:
     return inputs
 
 
-def _observe_backward(inputs: jax.Array, cotangent: jax.Array) -> tuple[jax.Array, jax.Array]:
-    rows = inputs.reshape(-1, inputs.shape[-1])
+def _observe_forward(inputs: jax.Array, gram: jax.Array) -> tuple[jax.Array, Any]:
+    return inputs, (inputs, jnp.zeros((), gram.dtype))
+
+
+def _observe_backward(kept: Any, cotangent: jax.Array) -> tuple[jax.Array, jax.Array]:
+    inputs, like = kept
+    rows = inputs.reshape(-1, inputs.shape[-1]).astype(like.dtype)
     return cotangent, rows.T @ rows / len(rows)
 
 
-_observe.defvjp(lambda inputs, gram: (inputs, inputs), _observe_backward)
+_observe.defvjp(_observe_forward, _observe_backward)
 
 
 def _observe_with_bias(inputs: jax.Array, gram: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""A response Jacobian from the curvature of each layer: nothing to learn but averages.
+"""A response Jacobian from the curvature of each layer: running averages, and no training.
 
     J δ = −C⁻¹ (∂²L_train/∂w∂λ) δ,    C = ⊕_layers (A ⊗ G) + ∂²R/∂w² + γ
 
@@ -25,13 +25,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from shohypernet import inner_loop
 from shohypernet._internal import validation
 from shohypernet._internal.batching import same_for_all
 from shohypernet.jacobians import _factors as factors
 from shohypernet.jacobians._base import Point, ResponseJacobian
-from shohypernet.jacobians._factors import Estimate, Factors
+from shohypernet.jacobians._factors import CurvatureEstimate, Factors, Layer
 from shohypernet.linear_solvers import conjugate_gradient
 from shohypernet.problem import Problem
+from shohypernet.types import Batch, Hyperparams, Key, Params
 
 FLOOR = 1e-12  # of a curvature that is divided by
 
@@ -45,20 +47,20 @@ class Basis(NamedTuple):
     outputs_vectors: jax.Array
 
 
-class State(NamedTuple):
-    """What is known of the curvature.
+class KroneckerState(NamedTuple):
+    """State of `kronecker`: running averages of the curvature.
 
     Attributes:
-      average: the running average of what batches told.
-      bases: the eigenvectors of each dense layer's factors.
+      average: running average of the estimates.
+      bases: eigenvectors of each dense layer's factors.
       rounds: rounds done, scalar int32.
-      looks: looks taken, scalar int32.
+      refreshes: estimates taken, scalar int32.
     """
 
-    average: Estimate
+    average: CurvatureEstimate
     bases: list[Basis]
     rounds: jax.Array
-    looks: jax.Array
+    refreshes: jax.Array
 
 
 class _Block(NamedTuple):
@@ -76,7 +78,6 @@ class _Block(NamedTuple):
 
 
 def kronecker(
-    problem: Problem,
     *,
     refresh_every: int = 50,
     examples: int = 1_000,
@@ -87,21 +88,21 @@ def kronecker(
     """J = −C⁻¹ ∂²L_train/∂w∂λ with a Kronecker-factored curvature C, for any Flax model.
 
     Args:
-      problem: what is tuned; its `init` calls Flax Linen modules.
-      refresh_every: rounds from one look at the curvature to the next. Before the first so many
-        rounds are over it looks in rounds 0, 1, 2, 4, 8 and so on, as weights change fast.
-      examples: that a look takes to A, in whole batches, if the round has so many.
-      window: looks that the running average goes back over, all alike until there are so many.
+      refresh_every: number of rounds between updates of the Kronecker factors. Before as many
+        rounds are over, they are updated in rounds 0, 1, 2, 4, 8 and so on, as weights change fast.
+      examples: number of examples for the factors A, in whole batches, if the round has so many.
+      window: number of updates in the running average, all alike until there are so many.
       iterations: of conjugate gradients with C, at most. One is enough where each array of weights
         has one decay; where each weight has its own, three are better.
       damping: γ of each array of weights, as a share of its mean curvature.
 
     Returns:
-      A Jacobian. A look counts as `factors.evaluations` says, and a vjp as one gradient evaluation;
-      products with the penalties' curvature, which touch no data, aren't counted.
+      A ResponseJacobian. An update of the factors counts as `_factors.evaluations` says, and a vjp
+      as one gradient evaluation; products with the penalties' curvature, which touch no data,
+      aren't counted. Its functions raise a ValueError for a problem that calls no Flax module.
 
     Raises:
-      ValueError: for a count below 1, a negative damping, or a problem that calls no Flax module.
+      ValueError: for a count below 1, or a negative damping.
     """
     validation.whole(
         "kronecker",
@@ -111,88 +112,158 @@ def kronecker(
         iterations=iterations,
     )
     validation.not_negative("kronecker", damping=damping)
-    layers = factors.dense_layers(problem)
-    penalties = factors.without_data(problem.train_loss)
 
-    def init(key: jax.Array, params: Any, hyperparams: Any) -> State:
-        del key, hyperparams
-        sides = [(layer.inputs, layer.outputs) for layer in layers]
-        average = Estimate(
-            [Factors(jnp.eye(m), jnp.eye(n)) for m, n in sides],
-            [jnp.ones(()) for _ in factors.rest(layers, params)],
-        )
-        bases = [Basis(jnp.ones(m), jnp.eye(m), jnp.ones(n), jnp.eye(n)) for m, n in sides]
-        return State(average, bases, rounds=jnp.int32(0), looks=jnp.int32(0))
+    def due(rounds: Any) -> Any:
+        early = (rounds < refresh_every) & (rounds & (rounds - 1) == 0)
+        return (rounds % refresh_every == 0) | early
 
-    def learn(
-        key: jax.Array, state: State, params: Any, hyperparams: Any, train_batches: Any
-    ) -> tuple[State, jax.Array]:
-        batches, size = jax.tree.leaves(train_batches)[0].shape[:2]
-        seen = min(batches, math.ceil(examples / size))
-        last_batches = jax.tree.map(lambda leaf: leaf[-seen:], train_batches)
+    def used_batches(inner_steps: int, batch_size: int) -> int:
+        return min(inner_steps, math.ceil(examples / batch_size))
 
-        def look(state: State) -> State:
-            told = factors.estimate(problem, layers, params, hyperparams, last_batches, key)
-            share = 1 / jnp.minimum(state.looks + 1, window)
-            average = jax.tree.map(lambda old, new: old + share * (new - old), state.average, told)
+    def update_evaluations(
+        problem: Problem, params: Params, rounds: Any, inner_steps: int, batch_size: int
+    ) -> Any:
+        layers = factors.dense_layers(problem)
+        each = factors.evaluations(layers, params, used_batches(inner_steps, batch_size))
+        return jnp.where(due(rounds), each, 0)
+
+    def update(
+        problem: Problem,
+        key: Key,
+        state: KroneckerState,
+        params: Params,
+        hyperparams: Hyperparams,
+        train_batches: Batch,
+    ) -> tuple[KroneckerState, jax.Array]:
+        layers = factors.dense_layers(problem)
+        sizes = jax.tree.leaves(train_batches)[0].shape[:2]
+        used = used_batches(*sizes)
+        last_batches = jax.tree.map(lambda leaf: leaf[-used:], train_batches)
+
+        def refresh(state: KroneckerState) -> KroneckerState:
+            new = factors.estimate(problem, layers, params, hyperparams, last_batches, key)
+            share = 1 / jnp.minimum(state.refreshes + 1, window)
+            average = jax.tree.map(
+                lambda old, new: (old + share * (new - old)).astype(old.dtype), state.average, new
+            )
             bases = [_basis(layer) for layer in average.layers]
-            return State(average, bases, state.rounds, state.looks + 1)
+            return KroneckerState(average, bases, state.rounds, state.refreshes + 1)
 
-        n = same_for_all(state.rounds)
-        due = (n % refresh_every == 0) | ((n < refresh_every) & (n & (n - 1) == 0))
-        state = jax.lax.cond(due, look, lambda state: state, state)
-        evaluations = jnp.where(due, factors.evaluations(layers, params, seen), 0)
-        return state._replace(rounds=state.rounds + 1), evaluations
+        rounds = same_for_all(state.rounds)
+        taken = update_evaluations(problem, params, rounds, *sizes)
+        state = jax.lax.cond(due(rounds), refresh, lambda state: state, state)
+        return state._replace(rounds=state.rounds + 1), taken
 
-    def solve(state: State, point: Point, right: Any) -> Any:
-        """C⁻¹ times a tree like the weights."""
-        params, hyperparams, batch, key = point
+    def jvp(
+        problem: Problem, state: KroneckerState, point: Point, direction: Hyperparams
+    ) -> Params:
+        _, mixed = jax.jvp(_slope(problem, point), (point.hyperparams,), (direction,))
+        solved = _solve(problem, state, point, mixed, iterations, damping)
+        return optax.tree.scale(-1, solved)
 
-        def stiffness(blocks: list[jax.Array]) -> list[jax.Array]:
-            """∂²R/∂w² times blocks."""
-            slope = jax.grad(lambda params: penalties(params, hyperparams, batch, key))
-            tangent = factors.join(layers, blocks, params)
-            return factors.split(layers, jax.jvp(slope, (params,), (tangent,))[1])
-
-        targets = factors.split(layers, right)
-        # Times ones it is the diagonal, for penalties that are sums over weights.
-        diagonal = stiffness([jnp.ones_like(target) for target in targets])
-        levels = [jnp.maximum(jnp.mean(block), 0) for block in diagonal]
-        blocks = [
-            *map(_dense_block, state.bases),
-            *map(_flat_block, state.average.others, levels[len(layers) :]),
-        ]
-        bent = [b.curvature + damping * jnp.mean(b.curvature) + FLOOR for b in blocks]
-        # With unit steps y = √(bent + level) x the matrix is nearly the identity.
-        units = [jax.lax.rsqrt(c + level) for c, level in zip(bent, levels, strict=True)]
-
-        def product(steps: list[jax.Array]) -> list[jax.Array]:
-            turned = [unit * step for unit, step in zip(units, steps, strict=True)]
-            back = [b.turn_back(x) for b, x in zip(blocks, turned, strict=True)]
-            stiff = [b.turn(x) for b, x in zip(blocks, stiffness(back), strict=True)]
-            parts = zip(units, bent, turned, stiff, strict=True)
-            return [unit * (c * x + r) for unit, c, x, r in parts]
-
-        scaled = [u * b.turn(t) for u, b, t in zip(units, blocks, targets, strict=True)]
-        steps = conjugate_gradient(iterations)(product, scaled).value
-        solved = [b.turn_back(u * y) for u, b, y in zip(units, blocks, steps, strict=True)]
-        return factors.join(layers, solved, params)
-
-    def slope(point: Point) -> Callable[[Any], Any]:
-        """∂L_train/∂w at w₀ as a function of λ."""
-        params, _, batch, key = point
-        return lambda hyperparams: jax.grad(problem.train_loss)(params, hyperparams, batch, key)
-
-    def jvp(state: State, point: Point, direction: Any) -> Any:
-        _, mixed = jax.jvp(slope(point), (point.hyperparams,), (direction,))
-        return optax.tree.scale(-1, solve(state, point, mixed))
-
-    def vjp(state: State, point: Point, cotangent: Any) -> Any:
-        adjoint = solve(state, point, cotangent)
-        _, pull = jax.vjp(slope(point), point.hyperparams)
+    def vjp(
+        problem: Problem, state: KroneckerState, point: Point, cotangent: Params
+    ) -> Hyperparams:
+        adjoint = _solve(problem, state, point, cotangent, iterations, damping)
+        _, pull = jax.vjp(_slope(problem, point), point.hyperparams)
         return optax.tree.scale(-1, pull(adjoint)[0])
 
-    return ResponseJacobian(init, learn, jvp, vjp, vjp_evaluations=1)
+    return ResponseJacobian(_init, update, jvp, vjp, update_evaluations, vjp_evaluations=1)
+
+
+def _init(problem: Problem, key: Key, params: Params, hyperparams: Hyperparams) -> KroneckerState:
+    del key, hyperparams
+    layers = factors.dense_layers(problem)
+    leaves = jax.tree.leaves(params)
+    average = CurvatureEstimate(
+        [Factors(*(jnp.eye(n, dtype=a.dtype) for n in (a.inputs, a.outputs))) for a in layers],
+        [jnp.ones((), _at_least_single(leaves[i])) for i in factors.rest(layers, params)],
+    )
+    bases = [
+        Basis(jnp.ones(len(a), a.dtype), a, jnp.ones(len(g), g.dtype), g) for a, g in average.layers
+    ]
+    return KroneckerState(average, bases, rounds=jnp.int32(0), refreshes=jnp.int32(0))
+
+
+def _solve(
+    problem: Problem,
+    state: KroneckerState,
+    point: Point,
+    right: Params,
+    iterations: int,
+    damping: float,
+) -> Params:
+    """C⁻¹ times a tree like the weights."""
+    layers = factors.dense_layers(problem)
+    _require_whole_layers(problem, layers, point)
+    stiffness = _penalty_curvature(problem, layers, point)
+    targets = _working(factors.split(layers, right))
+    # Times ones it is the diagonal, for penalties that are sums over weights.
+    diagonal = stiffness([jnp.ones_like(target) for target in targets])
+    levels = [jnp.maximum(jnp.mean(block), 0) for block in diagonal]
+    blocks = [
+        *map(_dense_block, state.bases),
+        *map(_flat_block, state.average.others, levels[len(layers) :]),
+    ]
+    bent = [b.curvature + damping * jnp.mean(b.curvature) + FLOOR for b in blocks]
+    # With unit steps y = √(bent + level) x the matrix is nearly the identity.
+    units = [jax.lax.rsqrt(c + level) for c, level in zip(bent, levels, strict=True)]
+
+    def product(steps: list[jax.Array]) -> list[jax.Array]:
+        turned = [unit * step for unit, step in zip(units, steps, strict=True)]
+        back = [b.turn_back(x) for b, x in zip(blocks, turned, strict=True)]
+        stiff = [b.turn(x) for b, x in zip(blocks, stiffness(back), strict=True)]
+        parts = zip(units, bent, turned, stiff, strict=True)
+        return [unit * (c * x + r) for unit, c, x, r in parts]
+
+    scaled = [u * b.turn(t) for u, b, t in zip(units, blocks, targets, strict=True)]
+    steps = conjugate_gradient(iterations)(product, scaled).value
+    solved = [b.turn_back(u * y) for u, b, y in zip(units, blocks, steps, strict=True)]
+    return factors.join(layers, solved, point.params)
+
+
+def _require_whole_layers(problem: Problem, layers: tuple[Layer, ...], point: Point) -> None:
+    """Refuse a layer of which a `stop_gradient` holds a part: its factors would mix the two."""
+    moved = jax.tree.leaves(inner_loop.moved_by_loss(problem, *point))
+    for layer in layers:
+        if layer.bias is not None and moved[layer.kernel] != moved[layer.bias]:
+            still, moves = ("bias", "kernel") if moved[layer.kernel] else ("kernel", "bias")
+            raise ValueError(
+                f"the training loss moves the {moves} of layer {'/'.join(layer.path)} but not its "
+                f"{still}, which kronecker() can't tell apart; freeze the {still} by the optimizer "
+                "instead (optax.multi_transform with optax.set_to_zero)."
+            )
+
+
+def _slope(problem: Problem, point: Point) -> Callable[[Hyperparams], Params]:
+    """∂L_train/∂w at w₀ as a function of λ."""
+    params, _, batch, key = point
+    return lambda hyperparams: jax.grad(problem.train_loss)(params, hyperparams, batch, key)
+
+
+def _penalty_curvature(
+    problem: Problem, layers: tuple[Layer, ...], point: Point
+) -> Callable[[list[jax.Array]], list[jax.Array]]:
+    """Products of ∂²R/∂w² with blocks."""
+    params, hyperparams, batch, key = point
+    penalties = factors.without_data(problem.train_loss)
+
+    def slope(params: Params) -> Params:
+        return jax.grad(penalties)(params, hyperparams, batch, key)
+
+    def product(blocks: list[jax.Array]) -> list[jax.Array]:
+        tangent = factors.join(layers, blocks, params)
+        return _working(factors.split(layers, jax.jvp(slope, (params,), (tangent,))[1]))
+
+    return product
+
+
+def _at_least_single(leaf: Any) -> Any:
+    return jnp.promote_types(leaf.dtype, jnp.float32)
+
+
+def _working(blocks: list[jax.Array]) -> list[jax.Array]:
+    return [block.astype(_at_least_single(block)) for block in blocks]
 
 
 def _basis(layer: Factors) -> Basis:

@@ -1,4 +1,4 @@
-"""A response Jacobian learned by SGD: the slope of any hypernet that is linear in λ.
+"""A response Jacobian trained by SGD: the slope of any hypernet that is linear in λ.
 
     J_φ δ = h_φ(δ) − h_φ(0)
     φ ← φ − α ∇_φ (1/K) Σ_k [⟨J_φ δ_k, M δ_k⟩ + ½ ⟨J_φ δ_k, H J_φ δ_k⟩],   δ_k ~ N(0, I)
@@ -16,61 +16,69 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from shohypernet import inner_loop
 from shohypernet._internal import random, sharding, validation
-from shohypernet.hypernets._base import Hypernet
+from shohypernet.hypernets import Hypernet
 from shohypernet.jacobians._base import Point, ResponseJacobian
 from shohypernet.problem import Problem
+from shohypernet.types import Batch, Hyperparams, Key, OptState, Params
 
 
-class State(NamedTuple):
-    """The hypernet's φ, and its optimizer."""
+class LinearizedState(NamedTuple):
+    """State of `linearized`: the hypernet's φ, and that of its optimizer."""
 
-    hypernet_params: Any
-    opt_state: Any
+    hypernet_params: Params
+    opt_state: OptState
 
 
 def linearized(
-    problem: Problem,
-    hypernet: Hypernet,
-    *,
-    optimizer: optax.GradientTransformation,
-    samples: int = 2,
+    hypernet: Hypernet, *, optimizer: optax.GradientTransformation, samples: int = 2
 ) -> ResponseJacobian:
     """The slope of a linear hypernet, trained on the training loss to second order.
 
     Args:
-      problem: what is tuned.
       hypernet: a model linear in λ: `linear`, `factorized`, `structured` or `elementwise`.
       optimizer: α, for φ.
       samples: K, directions for each training batch, which they share.
 
     Returns:
-      A Jacobian that takes 2K gradient evaluations for each training batch, and none for a vjp.
+      A ResponseJacobian that takes 2K gradient evaluations for each training batch, and none for a
+      vjp.
 
     Raises:
       ValueError: if samples is below 1.
+      TypeError: for something that is no hypernet, or no optimizer.
     """
+    validation.hypernet("linearized", hypernet)
+    (optimizer,) = validation.optimizer("linearized", optimizer=optimizer)
     validation.whole("linearized", samples=samples)
 
-    def init(key: jax.Array, params: Any, hyperparams: Any) -> State:
-        del params
-        hypernet_params = hypernet.init(key, hyperparams)
-        return State(hypernet_params, optimizer.init(hypernet_params))
+    def init(
+        problem: Problem, key: Key, params: Params, hyperparams: Hyperparams
+    ) -> LinearizedState:
+        del problem
+        hypernet_params = hypernet.init(key, params, hyperparams)
+        return LinearizedState(hypernet_params, optimizer.init(hypernet_params))
 
-    def slope(hypernet_params: Any, direction: Any) -> Any:
+    def slope(hypernet_params: Params, direction: Hyperparams) -> Params:
         return jax.jvp(
             lambda hyperparams: hypernet.apply(hypernet_params, hyperparams),
             (optax.tree.zeros_like(direction),),
             (direction,),
         )[1]
 
-    def learn(
-        key: jax.Array, state: State, params: Any, hyperparams: Any, train_batches: Any
-    ) -> tuple[State, jax.Array]:
-        def update(state: State, at: tuple[Any, jax.Array]) -> tuple[State, None]:
+    def update(
+        problem: Problem,
+        key: Key,
+        state: LinearizedState,
+        params: Params,
+        hyperparams: Hyperparams,
+        train_batches: Batch,
+    ) -> tuple[LinearizedState, jax.Array]:
+        def one(state: LinearizedState, at: tuple[Batch, Key]) -> tuple[LinearizedState, None]:
             batch, key = at
 
-            def gradient(key: jax.Array) -> Any:
+            def gradient(key: Key) -> Params:
                 key_direction, key_loss = jax.random.split(key)
                 direction = random.random_like(key_direction, hyperparams)
                 tangent, pull = jax.vjp(lambda phi: slope(phi, direction), state.hypernet_params)
@@ -81,24 +89,36 @@ def linearized(
                 )
                 return pull(bent)[0]
 
-            keys = sharding.spread(jax.random.split(key, samples), "samples")
+            keys = sharding.constrain(jax.random.split(key, samples), "samples")
             gradients = jax.vmap(gradient)(keys)
             mean = jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), gradients)
-            change, opt_state = optimizer.update(mean, state.opt_state, state.hypernet_params)
-            return State(optax.apply_updates(state.hypernet_params, change), opt_state), None
+            phi, opt_state = inner_loop.apply_gradient(
+                optimizer, mean, state.opt_state, state.hypernet_params
+            )
+            return LinearizedState(phi, opt_state), None
 
-        batches = jax.tree.leaves(train_batches)[0].shape[0]
-        state, _ = jax.lax.scan(update, state, (train_batches, jax.random.split(key, batches)))
-        return state, jnp.asarray(2 * samples * batches)
+        state, _ = jax.lax.scan(one, state, inner_loop.inputs(key, train_batches))
+        return state, jnp.asarray(2 * samples * inner_loop.count(train_batches))
 
-    def jvp(state: State, point: Point, direction: Any) -> Any:
-        del point
+    def jvp(
+        problem: Problem, state: LinearizedState, point: Point, direction: Hyperparams
+    ) -> Params:
+        del problem, point
         return slope(state.hypernet_params, direction)
 
-    def vjp(state: State, point: Point, cotangent: Any) -> Any:
+    def vjp(
+        problem: Problem, state: LinearizedState, point: Point, cotangent: Params
+    ) -> Hyperparams:
+        del problem
         _, pull = jax.vjp(
             lambda direction: slope(state.hypernet_params, direction), point.hyperparams
         )
         return pull(cotangent)[0]
 
-    return ResponseJacobian(init, learn, jvp, vjp, vjp_evaluations=0)
+    def update_evaluations(
+        problem: Problem, params: Params, rounds: Any, inner_steps: int, batch_size: int
+    ) -> Any:
+        del problem, params, batch_size
+        return jnp.full(jnp.shape(rounds), 2 * samples * inner_steps)
+
+    return ResponseJacobian(init, update, jvp, vjp, update_evaluations, vjp_evaluations=0)

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from shohypernet.batches import Data
 from shohypernet.fitting._driver import NonFiniteLoss
 from shohypernet.fitting._plan import distinct_seeds, splits
-from shohypernet.inner_loop import Training
+from shohypernet.inner_loop import TrainState as Training
 from shohypernet.problem import Problem
 from shohypernet.search import _checks as checks
 from shohypernet.search._base import Proposal, Search

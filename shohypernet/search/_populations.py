@@ -16,7 +16,7 @@ import optax
 
 from shohypernet import inner_loop
 from shohypernet.batches import Data
-from shohypernet.inner_loop import Training
+from shohypernet.inner_loop import TrainState as Training
 from shohypernet.problem import Problem
 
 # Weights, gradient, update and what goes in and comes out, in units of one training's state: a

@@ -1,0 +1,93 @@
+"""Dense layers from λ to all weights at once, the inside of the paper's hypernets."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from shohypernet._internal import validation
+from shohypernet.hypernets._base import Hypernet, ravel, require_floating
+from shohypernet.types import Hyperparams, Key, Params
+
+
+@flax.struct.dataclass
+class DenseParams:
+    """φ of `dense`.
+
+    Attributes:
+      hidden: kernel (width, inputs) and bias (width,) of each hidden layer.
+      kernels: for each array of w, shape (rows, *its shape), the bias its last row.
+      dtypes: of the arrays of w, in the order of the tree.
+    """
+
+    hidden: list[tuple[jax.Array, jax.Array]]
+    kernels: Any
+    dtypes: tuple[str, ...] = flax.struct.field(pytree_node=False)
+
+
+def dense(
+    function: str,
+    features: Sequence[int],
+    activation: Callable[[jax.Array], jax.Array],
+    init_scale: float,
+) -> Hypernet:
+    """Dense layers from the flattened λ to w, `activation` between them; φ ~ N(0, init_scale²).
+
+    The last layer has a kernel for each array of w, so that nothing is cut up or put together, and
+    the products with φ, their own gradients among them, are those of matrices with few rows. On a
+    CPU anything else took two or three times as long.
+
+    Args:
+      function: name of the caller, for its errors.
+      features: widths of the hidden layers, none for a linear map.
+      activation: elementwise function after each hidden layer.
+      init_scale: standard deviation of every initial φ, biases included.
+
+    Raises:
+      ValueError: for a width below 1, or a negative scale.
+    """
+    for width in features:
+        validation.whole(function, width=width)
+    validation.not_negative(function, init_scale=init_scale)
+
+    def init(key: Key, params: Params, hyperparams: Hyperparams) -> DenseParams:
+        require_floating(params)
+        leaves, treedef = jax.tree.flatten(params)
+        inputs = ravel(hyperparams).size
+        keys = iter(jax.random.split(key, 2 * len(features) + len(leaves)))
+
+        def drawn(*shape: int, dtype: Any = jnp.float32) -> jax.Array:
+            # Flat, for the last axis of a kernel is often short.
+            return (init_scale * jax.random.normal(next(keys), (math.prod(shape),), dtype)).reshape(
+                shape
+            )
+
+        hidden = []
+        for width in features:
+            hidden.append((drawn(width, inputs), drawn(width)))
+            inputs = width
+        kernels = [
+            drawn(inputs + 1, *leaf.shape, dtype=jnp.promote_types(leaf.dtype, jnp.float32))
+            for leaf in leaves
+        ]
+        dtypes = tuple(str(leaf.dtype) for leaf in leaves)
+        return DenseParams(hidden, jax.tree.unflatten(treedef, kernels), dtypes)
+
+    def apply(hypernet_params: DenseParams, hyperparams: Hyperparams) -> Params:
+        flat = ravel(hyperparams)
+        for kernel, bias in hypernet_params.hidden:
+            flat = activation(jnp.inner(flat.astype(kernel.dtype), kernel) + bias)
+        flat = jnp.append(flat, 1.0)
+        kernels, treedef = jax.tree.flatten(hypernet_params.kernels)
+        made = [
+            (flat.astype(kernel.dtype) @ kernel.reshape(len(flat), -1))
+            .reshape(kernel.shape[1:])
+            .astype(dtype)
+            for kernel, dtype in zip(kernels, hypernet_params.dtypes, strict=True)
+        ]
+        return jax.tree.unflatten(treedef, made)
+
+    return Hypernet(init, apply)
