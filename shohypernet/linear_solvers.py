@@ -59,21 +59,24 @@ def conjugate_gradient(
         enough = jnp.maximum(jnp.square(tolerance), rounding)
 
         def unfinished(carry: Any) -> jax.Array:
-            *_, square, step = carry
+            *_, square, step, _ = carry
             return (step < steps) & (square > enough)
 
         def improve(carry: Any) -> Any:
-            value, residual, direction, square, step = carry
+            value, residual, direction, square, step, best = carry
             image = product(direction)
             length = square / _vdot(direction, image)
             value = optax.tree.add_scale(value, length, direction)
             residual = optax.tree.add_scale(residual, -length, image)
             smaller = _vdot(residual, residual)
             direction = optax.tree.add_scale(residual, smaller / square, direction)
-            return value, residual, direction, smaller, step + 1
+            best = optax.tree.where(smaller < best[1], (value, smaller), best)
+            return value, residual, direction, smaller, step + 1, best
 
-        carry = guess, residual, residual, square, jnp.int32(0)
-        value, *_, step = jax.lax.while_loop(unfinished, improve, carry)
+        carry = guess, residual, residual, square, jnp.int32(0), (guess, square)
+        value, _, _, last, step, best = jax.lax.while_loop(unfinished, improve, carry)
+        # It diverges where C is indefinite, or its products are rounded too coarsely.
+        value = optax.tree.where(last <= square, value, best[0])
         return Solution(value, step if start is None else step + 1)
 
     return solve

@@ -179,10 +179,13 @@ def _init(problem: Problem, key: Key, params: Params, hyperparams: Hyperparams) 
         [Factors(*(jnp.eye(n, dtype=a.dtype) for n in (a.inputs, a.outputs))) for a in layers],
         [jnp.ones((), _at_least_single(leaves[i])) for i in factors.rest(layers, params)],
     )
-    bases = [
-        Basis(jnp.ones(len(a), a.dtype), a, jnp.ones(len(g), g.dtype), g) for a, g in average.layers
-    ]
+    # Arrays of their own, for the buffers of a state may be donated.
+    bases = [Basis(*_identity(a.inputs, a.dtype), *_identity(a.outputs, a.dtype)) for a in layers]
     return KroneckerState(average, bases, rounds=jnp.int32(0), refreshes=jnp.int32(0))
+
+
+def _identity(size: int, dtype: Any) -> tuple[jax.Array, jax.Array]:
+    return jnp.ones(size, dtype), jnp.eye(size, dtype=dtype)
 
 
 def _solve(
