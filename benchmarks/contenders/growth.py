@@ -1,5 +1,6 @@
-"""What grows: a dense layer with a decay for each weight, and the ways to tune them."""
+"""The contenders of `growth`: ways to train a dense layer with one decay per weight."""
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,17 +10,18 @@ import jax.numpy as jnp
 import optax
 
 import shohypernet as shn
+from shohypernet._internal import random
 from shohypernet.batches import Data, Examples
 from shohypernet.models import MLP
-from shohypernet.problem import Problem
+from shohypernet.problem import Problem, param_shapes
 
 EXAMPLES = 100  # of the training and of the validation set
 RANK = 10
 SAMPLES = 2
-LOOK_EVERY = 50  # rounds, as is kronecker's habit once it is under way
+REFRESH_EVERY = 50  # rounds, the default of `kronecker` after its first rounds
 SAMPLING_SCALE = 0.003
 
-PLAIN, FACTORISED, ELEMENTWISE, KRONECKER = (
+PLAIN, FACTORIZED, ELEMENTWISE, KRONECKER = (
     "plain training",
     "factorized",
     "elementwise",
@@ -27,8 +29,8 @@ PLAIN, FACTORISED, ELEMENTWISE, KRONECKER = (
 )
 
 
-class Subject(NamedTuple):
-    """A model with a decay for each weight; hyperparams and data are shapes alone."""
+class GrowthSubject(NamedTuple):
+    """A model with one decay per weight; its hyperparams and data are shapes alone."""
 
     problem: Problem
     hyperparams: Any
@@ -36,23 +38,23 @@ class Subject(NamedTuple):
 
     @property
     def number(self) -> int:
-        """Of hyperparameters."""
+        """Number of hyperparameters."""
         return sum(leaf.size for leaf in jax.tree.leaves(self.hyperparams))
 
 
-class Contender(NamedTuple):
-    """Something that goes on in steps.
+class GrowthContender(NamedTuple):
+    """A way to train, step by step.
 
     Attributes:
-      init: `init(key, hyperparams) -> state`.
+      init: `init(key, hyperparams) -> state`, from λ unconstrained.
       step: `step(key, state, data) -> state`.
-      looking: `looking(state) -> state`, from where every step takes a look at the curvature that
-        is otherwise due once in LOOK_EVERY steps; None where there are no looks.
+      refreshing: `refreshing(state) -> state`, a state whose every step updates the Kronecker
+        factors, which are otherwise due once in REFRESH_EVERY steps; None where there are none.
     """
 
     init: Callable[[jax.Array, Any], Any]
     step: Callable[[jax.Array, Any, Data], Any]
-    looking: Callable[[Any], Any] | None = None
+    refreshing: Callable[[Any], Any] | None = None
 
 
 def sides(count: int) -> tuple[int, int]:
@@ -61,7 +63,7 @@ def sides(count: int) -> tuple[int, int]:
     return count // outputs - 1, outputs
 
 
-def subject(inputs: int, outputs: int) -> Subject:
+def subject(inputs: int, outputs: int) -> GrowthSubject:
     """One dense layer with its bias."""
     widths = inputs, outputs
     shapes: Any = [jax.ShapeDtypeStruct((EXAMPLES, width), jnp.float32) for width in widths]
@@ -73,44 +75,42 @@ def subject(inputs: int, outputs: int) -> Subject:
         shn.penalties.weight_decay,
         space=shn.hyperparameters.log(),
     )
-    like_weights = jax.eval_shape(problem.init, jax.random.key(0))
-    return Subject(problem, like_weights, Data(examples, examples, examples))
+    return GrowthSubject(problem, param_shapes(problem), Data(examples, examples, examples))
 
 
-def random_data(taken: Subject) -> Data:
+def random_data(subject: GrowthSubject) -> Data:
     """Standard normal inputs and targets."""
-    made: Any = optax.tree.random_like(jax.random.key(2), taken.data)
-    return made
+    return random.random_like(random.key(2), subject.data)
 
 
-def contenders(problem: Problem) -> dict[str, Contender]:
+def contenders(problem: Problem) -> dict[str, GrowthContender]:
     """All of them, plain training first."""
     return {PLAIN: plain(problem), **sampling(problem, SAMPLES), KRONECKER: centered(problem)}
 
 
-def plain(problem: Problem) -> Contender:
-    """Training at fixed λ."""
+def plain(problem: Problem) -> GrowthContender:
+    """Training at fixed λ, by Adam."""
     optimizer = _adam()
 
     def init(key: jax.Array, hyperparams: Any) -> Any:
         params = problem.init(key)
-        return hyperparams, params, optimizer.init(params)
+        decays = shn.hyperparameters.decode(problem.space, hyperparams)
+        return decays, params, optimizer.init(params)
 
     def step(key: jax.Array, state: Any, data: Data) -> Any:
-        hyperparams, params, opt_state = state
-        gradient = jax.grad(problem.train_loss)(params, hyperparams, data.train, key)
+        decays, params, opt_state = state
+        gradient = jax.grad(problem.train_loss)(params, decays, data.train, key)
         change, opt_state = optimizer.update(gradient, opt_state, params)
-        return hyperparams, optax.apply_updates(params, change), opt_state
+        return decays, optax.apply_updates(params, change), opt_state
 
-    return Contender(init, step)
+    return GrowthContender(init, step)
 
 
-def sampling(problem: Problem, samples: int) -> dict[str, Contender]:
-    """Algorithm 3 with the hypernets that learn from sampled λ."""
-    weights = jax.eval_shape(problem.init, jax.random.key(0))
+def sampling(problem: Problem, samples: int) -> dict[str, GrowthContender]:
+    """Algorithm 3 with the hypernets that are trained on sampled λ."""
     hypernets = {
-        FACTORISED: shn.hypernets.factorized(weights, RANK),
-        ELEMENTWISE: shn.hypernets.elementwise(weights),
+        FACTORIZED: shn.hypernets.factorized(RANK),
+        ELEMENTWISE: shn.hypernets.elementwise(),
     }
     found = {}
     for name, hypernet in hypernets.items():
@@ -119,41 +119,38 @@ def sampling(problem: Problem, samples: int) -> dict[str, Contender]:
             hypernet,
             hypernet_optimizer=_adam(),
             hyper_optimizer=_adam(),
-            sampler=shn.hyperparameters.local_gaussian(SAMPLING_SCALE),
+            sampler=shn.samplers.local_gaussian(SAMPLING_SCALE),
             samples=samples,
         )
-        found[name] = Contender(method.init, _step(method))
+        found[name] = GrowthContender(method.init, functools.partial(_step, method))
     return found
 
 
-def centered(problem: Problem) -> Contender:
-    """Algorithm 3 with a centered hypernet whose rounds are not counted on.
+def centered(problem: Problem) -> GrowthContender:
+    """Algorithm 3 with a centered hypernet whose count of rounds stands still.
 
-    So a state that has a look ahead of it has one in every step, and any other has none.
+    A state at a round that is due updates the Kronecker factors in every step, and any other in
+    none.
     """
-    jacobian = shn.jacobians.kronecker(problem, refresh_every=LOOK_EVERY)
+    jacobian = shn.jacobians.kronecker(refresh_every=REFRESH_EVERY)
     method = shn.centered_response(problem, jacobian, optimizer=_adam(), hyper_optimizer=_adam())
-    advance = _step(method)
-
-    def at(round: Any, state: Any) -> Any:
-        jacobian_params = state.jacobian_params._replace(rounds=round)
-        return state._replace(jacobian_params=jacobian_params)
 
     def init(key: jax.Array, hyperparams: Any) -> Any:
-        return at(jnp.int32(LOOK_EVERY + 1), method.init(key, hyperparams))
+        return _at(jnp.int32(REFRESH_EVERY + 1), method.init(key, hyperparams))
 
     def step(key: jax.Array, state: Any, data: Data) -> Any:
-        return at(state.jacobian_params.rounds, advance(key, state, data))
+        return _at(state.jacobian_state.rounds, _step(method, key, state, data))
 
-    return Contender(init, step, lambda state: at(jnp.int32(LOOK_EVERY), state))
+    return GrowthContender(init, step, functools.partial(_at, jnp.int32(REFRESH_EVERY)))
 
 
-def _step(method: shn.HyperOptimizer) -> Callable[[jax.Array, Any, Data], Any]:
-    def step(key: jax.Array, state: Any, data: Data) -> Any:
-        batches = jax.tree.map(lambda x: x[None], data.train)
-        return method.step(key, state, batches, data.valid)[0]
+def _at(rounds: jax.Array, state: Any) -> Any:
+    return state._replace(jacobian_state=state.jacobian_state._replace(rounds=rounds))
 
-    return step
+
+def _step(method: shn.HyperOptimizer, key: jax.Array, state: Any, data: Data) -> Any:
+    batches = jax.tree.map(lambda x: x[None], data.train)
+    return method.step(key, state, batches, data.valid)[0]
 
 
 def _adam() -> optax.GradientTransformation:

@@ -91,7 +91,10 @@ def start(setting: Setting, data: Data, seed: int) -> Start:
         ((kernel, bias),) = phi.hidden
         into = np.split(np.array(kernel).T, np.cumsum(setting.hyperparam_sizes)[:-1])
         into_bias = [np.array(bias)]
-    kernels = [np.array(kernel) for kernel in jax.tree.leaves(phi.kernels)]
+    kernels = [
+        np.array(kernel).reshape(-1, *shape)
+        for kernel, shape in zip(jax.tree.leaves(phi.kernels), phi.shapes, strict=True)
+    ]
     out, out_bias = [kernel[:-1] for kernel in kernels], [kernel[-1] for kernel in kernels]
     return Start(setting, HypernetArrays(into, into_bias, out, out_bias), data)
 

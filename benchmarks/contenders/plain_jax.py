@@ -77,7 +77,9 @@ def _step(
         lambda middle, array: middle + setting.sampling_scale * array, center, noise
     )
     train, gradient = jax.value_and_grad(
-        lambda phi: jnp.mean(jax.vmap(lambda h: _train_loss(setting, phi, h, *train_batch))(sampled))
+        lambda phi: jnp.mean(
+            jax.vmap(lambda h: _train_loss(setting, phi, h, *train_batch))(sampled)
+        )
     )(phi)
     change, opt_state = optimizer.update(gradient, opt_state)
     phi = optax.apply_updates(phi, change)
