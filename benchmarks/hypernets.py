@@ -117,7 +117,7 @@ def _turns(problem: Problem, data: Data, size: int) -> dict[str, Turn]:
     turns = {PLAIN: _turn(_plain(problem, optimizer, size), plain, data)}
     for name, method in methods(problem).items():
         state = jax.jit(method.init)(random.key(0), start)
-        turns[name] = _turn(rounds(method, size), state, data)
+        turns[name] = _turn(chunk_of(method, size), state, data)
     return turns
 
 
@@ -141,7 +141,7 @@ def _plain(
     return chunk
 
 
-def rounds(method: shn.HyperOptimizer, size: int) -> Callable[[Any, Any, Data], Any]:
+def chunk_of(method: shn.HyperOptimizer, size: int) -> Callable[[Any, Any, Data], Any]:
     """Rounds of a method as a function of its state, a key and the data."""
 
     def step(state: Any, key: jax.Array, data: Data) -> Any:

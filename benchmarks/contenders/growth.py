@@ -136,7 +136,9 @@ def centered(problem: Problem) -> GrowthContender:
     method = shn.centered_response(problem, jacobian, optimizer=_adam(), hyper_optimizer=_adam())
 
     def init(key: jax.Array, hyperparams: Any) -> Any:
-        return _at(jnp.int32(REFRESH_EVERY + 1), method.init(key, hyperparams))
+        # Copied, since fresh factors share arrays with their bases, which can't be donated twice.
+        state = jax.tree.map(jnp.array, method.init(key, hyperparams))
+        return _at(jnp.int32(REFRESH_EVERY + 1), state)
 
     def step(key: jax.Array, state: Any, data: Data) -> Any:
         return _at(state.jacobian_state.rounds, _step(method, key, state, data))

@@ -223,9 +223,9 @@ def _spy(setting: Setting) -> shn.HyperOptimizer:
         return jax.tree.map(lambda leaf: jnp.zeros((setting.samples, *leaf.shape)), hyperparams)
 
     def loss(
-        problem: Any, hypernet: Any, phi: Any, sampled: Any, batch: Any, key: Any
+        problem: Any, hypernet: Any, hypernet_params: Any, sampled: Any, batch: Any, key: Any
     ) -> jax.Array:
-        return jnp.asarray(optax.tree.vdot(phi, sampled))
+        return jnp.asarray(optax.tree.vdot(hypernet_params, sampled))
 
     return shn.local_response(
         problem,

@@ -59,4 +59,4 @@ def test_every_method_of_hypernets_repeats_its_rounds(hypernets):
     start = jax.eval_shape(problem.init, key)
     for method in hypernets.methods(problem).values():
         state = jax.eval_shape(method.init, key, start)
-        assert jax.eval_shape(hypernets.rounds(method, size=2), state, key, data) == state
+        assert jax.eval_shape(hypernets.chunk_of(method, size=2), state, key, data) == state
