@@ -278,13 +278,13 @@ def _claims(
             "The Gaussian process under-predicts (median error below 0, on average).",
             f"{signed('process')}. Its mean error is {near:+.3f} on the tenth of λ nearest to the "
             f"trained ones and {far:+.3f} on the farthest, where its prior mean, 0, weighs most",
-            holds=medians["process"].mean() < 0,
+            holds=bool(medians["process"].mean() < 0),
         ),
         report.claim(
             "The linear hypernet of the same fixed λ over-predicts (median error above 0, on "
             "average).",
             signed("fixed"),
-            holds=medians["fixed"].mean() > 0,
+            holds=bool(medians["fixed"].mean() > 0),
         ),
         report.claim(
             "The stochastically trained linear hypernet's error is centered on 0 "
