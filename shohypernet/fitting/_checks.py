@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from shohypernet import diagnostics
 from shohypernet import hyperparameters as hp
@@ -94,7 +95,7 @@ def _numbers(hyperparams: Any) -> Any:
         kind = "U" if isinstance(leaf, str) else jnp.result_type(leaf).kind
         if kind not in "biufVU":
             raise ValueError(f"{name} starts as {jnp.result_type(leaf)}; start from real numbers.")
-        if kind in "fV" and not isinstance(leaf, jax.core.Tracer) and np.any(np.isnan(leaf)):
+        if kind in "fV" and not isinstance(leaf, Tracer) and np.any(np.isnan(leaf)):
             raise ValueError(f"{name} starts as {leaf}, but must be finite.")
     return hyperparams
 

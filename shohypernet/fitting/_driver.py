@@ -9,7 +9,6 @@ was stopped and resumed goes through the same numbers as one that never was.
 """
 
 import contextlib
-import numbers
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -31,6 +30,7 @@ from shohypernet.fitting import _multihost as multihost
 from shohypernet.fitting import _plan as plans
 from shohypernet.fitting._health import NonFiniteLoss
 from shohypernet.fitting._history import History
+from shohypernet.fitting._identity import identity
 from shohypernet.fitting._plan import Plan
 from shohypernet.fitting._programs import Programs, keys, programs
 from shohypernet.fitting._result import Result
@@ -41,9 +41,6 @@ from shohypernet.problem import Problem
 from shohypernet.types import Hyperparams
 
 __all__ = ["History", "Interrupted", "NonFiniteLoss", "Result", "fit"]
-
-# What a resumed run may change; the rest of a plan identifies it.
-CHANGEABLE = "steps", "checkpoint_every", "seeds_at_once"
 
 
 def fit(
@@ -151,24 +148,14 @@ def fit(
         checks.require_consistent(problem, method, made.like, data, plan)
         directory = None
         if workdir is not None:
-            identity = _identity(plan, data, start, made.like, config)
-            directory = group.run_directory(workdir, identity, resume=resume)
+            described = identity(plan, data, start, made.like, config)
+            directory = group.run_directory(workdir, described, resume=resume)
             stack.callback(directory.close)
         run = _Run(problem, method, data, plan, made, group, directory)
-        state, records, compile_seconds = _execute(run, progress)
-        result = Result(
-            hyperparams=None,
-            unconstrained=sharding.whole(state.hyperparams),
-            params=sharding.whole((ends := made.weights(state))[0]),
-            model_state=sharding.whole(ends[1]),
-            state=state,
-            history=histories.stack(records),
-            compile_seconds=compile_seconds,
-            seeds=tuple(plan.seeds),
-        )
+        result = _execute(run, progress)
     result = _in_natural_units(problem, result)
     health.warn_if_still(result.history, plan.seeds)
-    return result.seed(0) if isinstance(seeds, numbers.Integral) else result
+    return result.seed(0) if isinstance(seeds, int | np.integer) else result
 
 
 class _Run(NamedTuple):
@@ -183,24 +170,8 @@ class _Run(NamedTuple):
     directory: RunDirectory | None
 
 
-def _identity(
-    plan: Plan, data: Data, start: Any, like: Any, config: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    """What must be equal for a resumed run to be the same run."""
-    identity = {
-        **plan._asdict(),
-        "data": plans.describe(data, contents=True),
-        "hyperparams": (
-            "a function" if checks.is_function(start) else plans.describe(start, contents=True)
-        ),
-        "state": plans.describe(like),
-        "config": dict(config or {}),
-    }
-    return {name: value for name, value in identity.items() if name not in CHANGEABLE}
-
-
-def _execute(run: _Run, progress: bool | None) -> tuple[Any, list[History], float]:
-    """The run, from its start or the newest checkpoint: last state, records and compile time."""
+def _execute(run: _Run, progress: bool | None) -> Result:
+    """The run, from its start or the newest checkpoint; its result lacks natural units."""
     plan, data, directory = run.plan, run.data, run.directory
     done = (directory.latest_step or 0) if directory else 0
     if directory and done > plan.steps:
@@ -246,7 +217,17 @@ def _execute(run: _Run, progress: bool | None) -> tuple[Any, list[History], floa
             "run the same again with resume=True (--resume) to continue.",
             stopped_by,
         )
-    return state, records, compile_seconds
+    params, model_state = sharding.whole(run.programs.weights(state))
+    return Result(
+        hyperparams=None,
+        unconstrained=sharding.whole(state.hyperparams),
+        params=params,
+        model_state=model_state,
+        state=state,
+        history=histories.stack(records),
+        compile_seconds=compile_seconds,
+        seeds=tuple(plan.seeds),
+    )
 
 
 def _traced(run: _Run, seed_keys: jax.Array, done: int) -> dict[int, Any]:

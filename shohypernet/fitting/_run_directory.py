@@ -7,7 +7,7 @@
     .lock           locked, where the system can, while a process runs here
 
 Nothing here is ever overwritten: a folder that holds a run is only opened again to resume that run.
-A checkpoint lies beside the SHA-256 of its files, since Orbax reads a changed byte without error;
+A checkpoint lies beside the SHA-256 of its files, since Orbax reads changed bytes without error;
 a damaged one is put aside, and the run resumes from the newest that is whole.
 
 A run continues bit for bit only with the same versions, so others are refused. To continue with
