@@ -64,7 +64,7 @@ def encoded(space: Space, hyperparams: Any) -> Hyperparams | Start:
     Raises:
       ValueError: for something else, or a value outside the range of its spec.
     """
-    if callable(hyperparams) and jax.tree.leaves(hyperparams) == [hyperparams]:
+    if is_function(hyperparams):
 
         def start(key: jax.Array) -> Hyperparams:
             values = _numbers(hyperparams(key))
@@ -77,8 +77,8 @@ def encoded(space: Space, hyperparams: Any) -> Hyperparams | Start:
 
 
 def is_function(start: Any) -> bool:
-    """Whether a start that was `encoded` is a function from a key."""
-    return callable(start) and jax.tree.leaves(start) == [start]
+    """Whether a start is a function from a key, rather than a tree that can be called."""
+    return callable(start) and jax.tree_util.all_leaves([start])
 
 
 def _numbers(hyperparams: Any) -> Any:
