@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from shohypernet import hyperparameters as hp
 from shohypernet._internal import sharding
+from shohypernet._internal.trees import data_as_keys, keys_as_data
 from shohypernet.batches import Data
 from shohypernet.fitting import _checks as checks
 from shohypernet.fitting import _health as health
@@ -209,7 +210,7 @@ def _execute(run: _Run, progress: bool | None) -> Result:
                 stopping = run.group.agreed(interruption.signal_number)
                 due = done // plan.eval_every % plan.checkpoint_every == 0
                 if stopping or done == plan.steps or due:
-                    directory.save(done, (state, histories.stack(records)))
+                    directory.save(done, (keys_as_data(state), histories.stack(records)))
     stopped_by = run.group.agreed(interruption.signal_number) if directory else None
     if directory and stopped_by:
         raise Interrupted(
@@ -258,7 +259,8 @@ def _restored(run: _Run, done: int) -> tuple[Any, list[History]]:
     like = run.programs.like
     losses = jax.eval_shape(run.programs.evaluate, like, run.data)
     blank = histories.blank(losses, like.hyperparams, run.plan.evaluations(done))
-    state, history = run.directory.restore((like, blank))
+    state, history = run.directory.restore((keys_as_data(like), blank))
+    state = data_as_keys(state, like)
     return sharding.place(jax.tree.map(jnp.asarray, state)), histories.unstack(history)
 
 

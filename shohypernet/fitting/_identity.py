@@ -7,6 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from shohypernet._internal.trees import keys_as_data
 from shohypernet.batches import Data
 from shohypernet.fitting._checks import is_function
 from shohypernet.fitting._plan import Plan, by_path
@@ -45,4 +46,4 @@ def describe(tree: Any, *, contents: bool = False) -> dict[str, str]:
             return text
         return f"{text} crc32 {zlib.crc32(np.asarray(jnp.asarray(leaf)).tobytes()):08x}"
 
-    return by_path(described, tree)
+    return by_path(described, keys_as_data(tree))

@@ -223,8 +223,17 @@ def test_the_last_chunk_may_be_shorter_and_changes_no_number(uninterrupted):
 
 @pytest.mark.parametrize(
     ("steps", "every", "done", "sizes"),
-    [(12, 5, 0, [2, 5]), (10, 5, 0, [5]), (3, 5, 0, [3]), (12, 5, 10, [2]), (20, 5, 12, [3, 5])]
-    + [(22, 5, 12, [2, 3, 5]), (14, 5, 12, [2]), (12, 5, 12, []), (17, 5, 12, [2, 3])],
+    [
+        (12, 5, 0, [2, 5]),
+        (10, 5, 0, [5]),
+        (3, 5, 0, [3]),
+        (12, 5, 10, [2]),
+        (20, 5, 12, [3, 5]),
+        (22, 5, 12, [2, 3, 5]),
+        (14, 5, 12, [2]),
+        (12, 5, 12, []),
+        (17, 5, 12, [2, 3]),
+    ],
 )
 def test_only_chunks_that_are_needed_are_compiled(steps, every, done, sizes):
     plan = plans.Plan([0], steps, 1, None, None, every, 1, None)

@@ -48,7 +48,7 @@ METHODS = {
 }
 
 
-def penalized(effect, space=hp.bounded(0.0, 1.0)):
+def penalized(effect):
     """A dense layer with a penalty of its weights, times some effect of λ, and a decay."""
     layer = nn.Dense(1)
     inputs = np.ones((1, 2), np.float32)
@@ -63,7 +63,7 @@ def penalized(effect, space=hp.bounded(0.0, 1.0)):
         inputs,
         lambda outputs, targets: jnp.mean((outputs - targets) ** 2),
         penalty,
-        space={"decay": hp.log(), "other": space},
+        space={"decay": hp.log(), "other": hp.bounded(0.0, 1.0)},
     )
 
 

@@ -108,8 +108,9 @@ def test_hyperparams_that_are_not_finite_stop_the_run():
 
 def test_all_that_is_not_finite_at_that_step_is_named():
     def corrupt(state, info):
-        params = {"a": state.hyperparams, "b": state.hyperparams / 0}
-        return state._replace(hyperparams=params["b"]), info._replace(train_loss=jnp.nan)
+        corrupted = info._replace(train_loss=jnp.nan)
+        return state._replace(hyperparams=state.hyperparams / 0), corrupted
 
-    with pytest.raises(NonFiniteLoss, match="^the training loss, hyperparameter λ̂ are not finite"):
-        calm(walk(on_step=at_step(11, corrupt)))
+    message = r"^the training loss, hyperparameter λ̂ are not finite at step 12"
+    with pytest.raises(NonFiniteLoss, match=message):
+        calm(walk(on_step=at_step(12, corrupt)))

@@ -122,7 +122,7 @@ class Launcher:
         return json.loads(self.process.stdout.readline())
 
     def start(self, workdir, *, hold=None, die=None):
-        """The process of a new run, or of a resumed one, which holds at a step or dies by itself."""
+        """The process of a run, new or resumed, which holds at a step or dies by itself."""
         return self.ask("start", str(workdir), hold, die)
 
     def started(self, workdir, *, hold):
