@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax.sharding import AxisType, Mesh
+from jax.sharding import AxisType, Mesh, PartitionSpec
 
 from shohypernet import HyperOptimizer, Problem, local_response
 from shohypernet._internal import sharding
@@ -28,10 +28,11 @@ from shohypernet.fitting import _history as histories
 from shohypernet.hypernets import Hypernet
 from shohypernet.samplers import local_gaussian
 
-# --- one run, whose φ has 1.03 MiB, and the ways to spread it -----------------------------------
+# --- one run, and the ways to shard it ----------------------------------------------------------
 
-SEEDS, SAMPLES, INPUTS, BATCH, STEPS = 8, 8, 124, 16, 8
-FEATURES = 2176
+SEEDS, SAMPLES, INPUTS, BATCH, STEPS = 8, 8, 12, 16, 8
+FEATURES = 64
+LARGE = 2**11  # bytes, in the programs: φ has 3 KiB, and is soon computed
 
 MESHES = {
     "seeds": {"seeds": 8},
@@ -68,7 +69,7 @@ REFUSED = {
 def splits():
     rng = np.random.default_rng(0)
     slope = rng.normal(size=INPUTS)
-    inputs = [(rng.normal(size=(n, INPUTS)) / 11).astype("f") for n in (40, 20, 7)]
+    inputs = [(rng.normal(size=(n, INPUTS)) / 3.5).astype("f") for n in (40, 20, 7)]
     return Data(*((x, (x @ slope + rng.normal(size=len(x))).astype("f")) for x in inputs))
 
 
@@ -90,8 +91,8 @@ def made(on_outputs=lambda outputs: None):
     )
     ramp = np.linspace(-1, 1, FEATURES, dtype="f")
     hypernet = Hypernet(
-        init=lambda key, params, hyperparams: jax.random.normal(key, (FEATURES, INPUTS)) / 9,
-        apply=lambda phi, hyperparams: jnp.tanh(hyperparams * ramp + 1) / 46 @ phi,
+        init=lambda key, params, hyperparams: jax.random.normal(key, (FEATURES, INPUTS)) / 3,
+        apply=lambda phi, hyperparams: jnp.tanh(hyperparams * ramp + 1) / 8 @ phi,
     )
     method = local_response(
         problem,
@@ -250,6 +251,19 @@ def test_what_cannot_be_shared_is_refused_untraced(case, message, told):
         raise ValueError(told["refused"][case])
 
 
+def test_arrays_of_a_mebibyte_per_seed_are_sharded_and_smaller_ones_are_not():
+    mesh = jax.sharding.AbstractMesh((2, 4), ("seeds", "weights"), axis_types=(AxisType.Auto,) * 2)
+    shapes = {"large": (8, 512, 516), "small": (8, 512, 508), "odd": (8, 514, 513, 1)}
+    like = {name: jax.ShapeDtypeStruct(shape, np.float32) for name, shape in shapes.items()}
+    with jax.sharding.use_abstract_mesh(mesh):
+        placed = jax.tree.map(sharding._spec, like)
+    assert placed == {
+        "large": PartitionSpec("seeds", None, "weights"),
+        "small": PartitionSpec("seeds"),
+        "odd": PartitionSpec("seeds"),
+    }
+
+
 def test_sampled_hyperparams_that_cannot_be_shared_are_refused():
     mesh = jax.sharding.AbstractMesh((3,), ("samples",), axis_types=(AxisType.Auto,))
     message = (
@@ -350,4 +364,5 @@ def test_a_signal_to_the_second_process_stops_and_saves_both(index, both):
 
 if __name__ == "__main__":
     kind, folder, *numbers = sys.argv[1:]
+    sharding.LARGE = LARGE
     print(json.dumps({"many": many, "pair": pair}[kind](pathlib.Path(folder), *map(int, numbers))))
