@@ -78,7 +78,7 @@ def load(path: str | os.PathLike, *, kind: type[Kind] | None = None) -> Any:
     """
     path = pathlib.Path(path)
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         described = json.loads(arrays[_DESCRIPTION].tobytes())
         version = described["format"]

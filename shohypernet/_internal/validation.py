@@ -82,11 +82,11 @@ def problem_and_method(function: str, problem_: Any, method: Any) -> None:
     problem(problem_, f"{function}()")
     if _is_method(method):
         return
-    if hasattr(method, "ask") and hasattr(method, "tell"):
+    if (getattr(method, "__module__", None) or "").startswith("shohypernet.search"):
         fix = "a search is run by shn.search.run()"
     elif isinstance(method, optax.GradientTransformation | optax.MultiSteps):
         fix = "an optimizer goes into one, such as shn.implicit(problem, optimizer=...)"
-    elif hasattr(method, "vjp") or hasattr(method, "apply"):
+    elif hasattr(method, "vjp") or (hasattr(method, "apply") and not _is_module(method)):
         fix = "hypernets and Jacobians go into one, such as shn.local_response(problem, hypernet)"
     elif callable(method):
         fix = "call its builder with the problem"
