@@ -12,60 +12,27 @@ that one `log()` may stand for a million decays.
 `fit`, `train` and `search.run` do this by themselves, with the problem's space.
 """
 
-import dataclasses
+import collections
 import math
 import numbers
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from shohypernet._internal import validation
+from shohypernet._internal import specs, validation
+from shohypernet._internal.specs import Spec
 from shohypernet.types import Hyperparams, Space
 
 DEFAULT_PRIOR = (1e-6, 1e2)  # of `log`
-
-
-@dataclasses.dataclass(frozen=True)
-class Spec:
-    """One entry of a space; made by `real`, `log`, `bounded`, `integer` and `categorical`.
-
-    Attributes:
-      kind: the name of the function that made it.
-      decode: unconstrained array -> values in natural units, elementwise.
-      encode: values in natural units -> unconstrained array, the inverse of `decode`.
-      sample: `sample(key, shape) -> array`, a draw from the prior, in unconstrained space.
-      quantile: the prior's inverse distribution function, elementwise: a probability between 0
-        and 1 -> unconstrained array. It maps the unit cube, where black-box methods work, to λ.
-      bounds: ends of the prior's range, in natural units.
-      differentiable: whether a gradient can move it.
-      choices: what a categorical's codes stand for, otherwise empty.
-    """
-
-    kind: str
-    decode: Callable[[jax.Array], jax.Array]
-    encode: Callable[[jax.Array], jax.Array]
-    sample: Callable[[jax.Array, tuple[int, ...]], jax.Array]
-    quantile: Callable[[jax.Array], jax.Array]
-    bounds: tuple[float, float]
-    differentiable: bool = True
-    choices: tuple[Any, ...] = ()
 
 
 def real(loc: float = 0.0, scale: float = 1.0) -> Spec:
     """Any real number, left as it is; prior N(loc, scale²)."""
     validation.require(math.isfinite(loc), f"real() needs a finite loc, got {loc}.")
     validation.positive("real", scale=scale)
-    return Spec(
-        kind="real",
-        decode=lambda unconstrained: unconstrained,
-        encode=lambda value: jnp.asarray(value, jnp.result_type(value, float)),
-        sample=lambda key, shape: loc + scale * jax.random.normal(key, shape),
-        quantile=lambda unit: loc + scale * jax.scipy.special.ndtri(unit),
-        bounds=(-math.inf, math.inf),
-    )
+    return specs.Real(loc, scale)
 
 
 UNCONSTRAINED = real()
@@ -92,34 +59,16 @@ def log(
       ValueError: unless 0 < low < high, or for bounds and a prior at once.
     """
     if low is None and high is None:
-        return _unbounded_log(*(DEFAULT_PRIOR if prior is None else prior))
+        low, high = DEFAULT_PRIOR if prior is None else prior
+        _require_log_bounds(low, high)
+        return specs.Log(low, high)
     if low is None or high is None or prior is not None:
         raise ValueError(
             "log() needs both bounds and no prior, or a prior alone, got "
             f"{low=}, {high=} and {prior=}."
         )
     _require_log_bounds(low, high)
-    exponent, scale = bounded(0.0, 1.0), math.log(high / low)
-    return dataclasses.replace(
-        exponent,
-        kind="log",
-        decode=lambda code: jnp.clip(low * jnp.exp(scale * exponent.decode(code)), low, high),
-        encode=lambda value: exponent.encode(jnp.log(jnp.asarray(value) / low) / scale),
-        bounds=(low, high),
-    )
-
-
-def _unbounded_log(low: float, high: float) -> Spec:
-    _require_log_bounds(low, high)
-    lowest, highest = math.log(low), math.log(high)
-    return Spec(
-        kind="log",
-        decode=jnp.exp,
-        encode=jnp.log,
-        sample=lambda key, shape: jax.random.uniform(key, shape, minval=lowest, maxval=highest),
-        quantile=lambda unit: lowest + (highest - lowest) * unit,
-        bounds=(low, high),
-    )
+    return specs.BoundedLog(low, high)
 
 
 def _require_log_bounds(low: float, high: float) -> None:
@@ -134,17 +83,7 @@ def bounded(low: float, high: float) -> Spec:
       ValueError: unless low < high, both finite.
     """
     validation.require_bounds("bounded", low, high)
-    return Spec(
-        kind="bounded",
-        # Clipped, for the sum may be rounded to a number outside.
-        decode=lambda unconstrained: jnp.clip(
-            low + (high - low) * jax.nn.sigmoid(unconstrained), low, high
-        ),
-        encode=lambda value: jax.scipy.special.logit((jnp.asarray(value) - low) / (high - low)),
-        sample=lambda key, shape: jax.random.logistic(key, shape),
-        quantile=jax.scipy.special.logit,
-        bounds=(low, high),
-    )
+    return specs.Bounded(low, high)
 
 
 def integer(low: int, high: int) -> Spec:
@@ -159,15 +98,7 @@ def integer(low: int, high: int) -> Spec:
         whole and -largest <= low < high <= largest,
         f"integer() needs whole numbers with low < high, at most 2²⁴ from 0, got {low} and {high}.",
     )
-    return Spec(
-        kind="integer",
-        decode=lambda code: jnp.clip(jnp.round(code), low, high).astype(jnp.int32),
-        encode=lambda value: jnp.where((low <= value) & (value <= high), value, jnp.nan),
-        sample=lambda key, shape: jax.random.randint(key, shape, low, high + 1).astype(float),
-        quantile=lambda unit: jnp.minimum(low + jnp.floor((high - low + 1) * unit), high),
-        bounds=(low, high),
-        differentiable=False,
-    )
+    return specs.Integer(low, high)
 
 
 def categorical(*choices: Any) -> Spec:
@@ -185,21 +116,7 @@ def categorical(*choices: Any) -> Spec:
     validation.require(
         not twice, f"categorical() needs choices that differ, but {twice} come twice."
     )
-    index = integer(0, len(choices) - 1)
-    names_only = not any(isinstance(choice, numbers.Number) for choice in choices)
-
-    def code(value: Any) -> Any:
-        if value in choices:
-            return float(choices.index(value))
-        return value if names_only and isinstance(value, numbers.Real) else math.nan
-
-    def encode(value: Any) -> jax.Array:
-        if isinstance(value, jax.Array):
-            return index.encode(value)
-        codes = np.vectorize(code, otypes=[float])(np.asarray(value, object))
-        return index.encode(jnp.asarray(codes, jnp.result_type(float)))
-
-    return dataclasses.replace(index, kind="categorical", encode=encode, choices=choices)
+    return specs.Categorical(choices)
 
 
 def decode(space: Space, hyperparams: Any) -> Any:
@@ -286,9 +203,13 @@ def describe(space: Space, hyperparams: Hyperparams) -> str:
     """A line that shows hyperparameters in natural units; arrays by their median and range."""
 
     def show(spec: Spec, leaf: Any) -> str:
+        if isinstance(spec, specs.Categorical):
+            names = [spec.labels[index] for index in np.ravel(spec.decode(spec.encode(leaf)))]
+            counts = collections.Counter(names)
+            return ", ".join(
+                name if np.ndim(leaf) == 0 else f"{n} × {name}" for name, n in counts.items()
+            )
         value = jnp.asarray(leaf)
-        if spec.choices and value.ndim == 0:
-            return str(spec.choices[int(value)])
         if value.ndim == 0:
             return f"{value.item():.4g}"
         return f"{jnp.median(value):.4g} [{jnp.min(value):.4g}, {jnp.max(value):.4g}]"

@@ -4,7 +4,6 @@ Seeds go side by side: each is asked for a proposal, the proposals are trained i
 populations, and each is told its losses.
 """
 
-import numbers
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -84,8 +83,8 @@ def run(
             f"a budget of {budget} gradient evaluations is below one trial of {method.steps} "
             "steps; allow more, or give the method fewer steps."
         )
-    one = isinstance(seeds, numbers.Integral)
-    each_seed = plans.distinct_seeds([seeds] if one else seeds, "search.run")
+    several = [seeds] if isinstance(seeds, int | np.integer) else seeds
+    each_seed = plans.distinct_seeds(several, "search.run")
     data = plans.splits(data, "search.run")
     like = checks.form(random.key(0), problem.space, hyperparams)
     asker = method.bind(problem.space, like)
@@ -98,7 +97,7 @@ def run(
     _search(searches, populations, budget, progress)
     _require_found(searches, each_seed, data)
     result = _result(problem.space, searches, each_seed, populations.compile_seconds)
-    return result.seed(0) if one else result
+    return result if several is seeds else result.seed(0)
 
 
 def _search(
