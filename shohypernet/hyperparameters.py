@@ -12,31 +12,32 @@ that one `log()` may stand for a million decays.
 `fit`, `train` and `search.run` do this by themselves, with the problem's space.
 """
 
-import collections
 import math
 import numbers
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from shohypernet._internal import specs, validation
-from shohypernet._internal.specs import Spec
-from shohypernet.types import Hyperparams, Space
+from shohypernet import _specs as specs
+from shohypernet._internal import validation
+from shohypernet._specs import Spec
+from shohypernet.types import Hyperparams, Key, Space
 
 DEFAULT_PRIOR = (1e-6, 1e2)  # of `log`
 
 
 def real(loc: float = 0.0, scale: float = 1.0) -> Spec:
-    """Any real number, left as it is; prior N(loc, scale²)."""
+    """Any real number, unchanged; prior N(loc, scale²)."""
     validation.require(math.isfinite(loc), f"real() needs a finite loc, got {loc}.")
     validation.positive("real", scale=scale)
     return specs.Real(loc, scale)
 
 
 UNCONSTRAINED = real()
-"""The space of a problem that says nothing of it: natural units and unconstrained ones agree."""
+"""Space of a problem without one of its own: natural and unconstrained units agree."""
 
 
 def log(
@@ -51,9 +52,9 @@ def log(
 
     Args:
       low: smallest value, in natural units; None for no bounds.
-      high: largest value, likewise; both or neither.
-      prior: ends of the log-uniform prior where there are no bounds. They bound nothing else: a
-        gradient method may leave them. Between bounds the prior is log-uniform there.
+      high: largest value, likewise; both or neither. Between them the prior is log-uniform.
+      prior: ends of the log-uniform prior where there are no bounds. A gradient method may leave
+        them.
 
     Raises:
       ValueError: unless 0 < low < high, or for bounds and a prior at once.
@@ -104,12 +105,12 @@ def integer(low: int, high: int) -> Spec:
 def categorical(*choices: Any) -> Spec:
     """One of several named choices, as its index, for black-box methods; prior uniform.
 
-    It decodes to indices, as arrays hold no names, and `choices` says what they stand for. It
-    encodes names, alone or in a NumPy array, and indices; of choices that are numbers themselves,
-    only a JAX array, which is what `decode` returns, is taken for indices.
+    It decodes to indices into `choices`, as arrays hold no names. It encodes names, alone or in a
+    NumPy array, and indices; where the choices are numbers themselves, only a JAX array, which is
+    what `decode` returns, is read as indices.
 
     Raises:
-      ValueError: for fewer than two choices, or one that comes twice.
+      ValueError: for fewer than two choices, or a repeated one.
     """
     validation.require(len(choices) > 1, f"categorical() needs two choices or more, got {choices}.")
     twice = [choice for i, choice in enumerate(choices) if choice in choices[:i]]
@@ -119,25 +120,31 @@ def categorical(*choices: Any) -> Spec:
     return specs.Categorical(choices)
 
 
-def decode(space: Space, hyperparams: Any) -> Any:
+def decode(space: Space, hyperparams: Hyperparams) -> Hyperparams:
     """Unconstrained hyperparameters as values in natural units.
 
     Args:
-      space: a tree of specs, a prefix of `hyperparams`.
-      hyperparams: a tree of unconstrained arrays.
+      space: tree of specs, a prefix of `hyperparams`.
+      hyperparams: tree of arrays, unconstrained.
 
     Returns:
       A tree like `hyperparams`.
+
+    Raises:
+      ValueError: for a tree that the space is no prefix of.
     """
-    return jax.tree.map(lambda spec, below: jax.tree.map(spec.decode, below), space, hyperparams)
+    return _map(lambda spec, below: jax.tree.map(spec.decode, below), space, hyperparams)
 
 
-def encode(space: Space, values: Any) -> Any:
+def encode(space: Space, values: Hyperparams) -> Hyperparams:
     """Values in natural units as unconstrained hyperparameters: the inverse of `decode`.
 
     Args:
-      space: a tree of specs, a prefix of `values`.
-      values: a tree of arrays or numbers in natural units; a category's choices by name.
+      space: tree of specs, a prefix of `values`.
+      values: tree of arrays or numbers in natural units; a category's choices by name.
+
+    Returns:
+      A tree like `values`.
 
     Raises:
       ValueError: for a value outside its spec's range, which has no unconstrained counterpart, or
@@ -154,38 +161,42 @@ def encode(space: Space, values: Any) -> Any:
             )
         return unconstrained
 
-    require_prefix(space, values)
-    return jax.tree.map(checked, space, values)
+    return _map(checked, space, values)
 
 
-def require_prefix(space: Space, hyperparams: Any) -> None:
+def require_prefix(space: Space, hyperparams: Hyperparams) -> None:
     """Refuse hyperparameters that a space is no prefix of.
 
     Raises:
-      ValueError: naming what differs.
+      ValueError: naming both trees.
     """
     try:
         jax.tree.map(lambda spec, below: None, space, hyperparams)
     except (ValueError, TypeError) as error:
+        shown = jax.tree.map(np.shape, hyperparams)
         raise ValueError(
             f"the space {jax.tree.map(lambda spec: spec.kind, space)} doesn't fit hyperparameters "
-            f"like {jax.tree.structure(hyperparams)}; it needs a spec for each of them, or for a "
-            "branch of their tree."
+            f"of shapes {shown}; it needs one spec for each of them, or for a branch of their tree."
         ) from error
 
 
-def broadcast_space(space: Space, like: Any) -> Any:
-    """A tree like `like` that has each leaf's own spec."""
-    return jax.tree.map(lambda spec, below: jax.tree.map(lambda _: spec, below), space, like)
+def broadcast_space(space: Space, like: Hyperparams) -> Any:
+    """The spec of each leaf, in a tree like `like`."""
+    return _map(lambda spec, below: jax.tree.map(lambda _: spec, below), space, like)
 
 
-def sample(key: jax.Array, space: Space, like: Any) -> Any:
-    """One draw from the prior of a space, in unconstrained space.
+def _map(function: Callable[[Spec, Any], Any], space: Space, hyperparams: Hyperparams) -> Any:
+    require_prefix(space, hyperparams)
+    return jax.tree.map(function, space, hyperparams)
+
+
+def sample(key: Key, space: Space, like: Hyperparams) -> Hyperparams:
+    """One draw from the prior of a space, unconstrained.
 
     Args:
-      key: a random key.
-      space: a tree of specs, a prefix of `like`.
-      like: a tree of arrays that gives the shapes.
+      key: PRNG key.
+      space: tree of specs, a prefix of `like`.
+      like: tree of arrays of the shapes to draw.
 
     Returns:
       A tree like `like`.
@@ -199,24 +210,28 @@ def sample(key: jax.Array, space: Space, like: Any) -> Any:
     return jax.tree.unflatten(treedef, drawn)
 
 
-def describe(space: Space, hyperparams: Hyperparams) -> str:
-    """A line that shows hyperparameters in natural units; arrays by their median and range."""
+def describe(space: Space, values: Hyperparams) -> str:
+    """One line of text with hyperparameters by their paths; arrays by their median and range.
+
+    Args:
+      space: tree of specs, a prefix of `values`.
+      values: tree of arrays or numbers in natural units, as `decode` gives them.
+
+    Returns:
+      Such as "decay 0.01 [0.001, 5], dropout.first 0.5, activation relu".
+    """
 
     def show(spec: Spec, leaf: Any) -> str:
         if isinstance(spec, specs.Categorical):
-            names = [spec.labels[index] for index in np.ravel(spec.decode(spec.encode(leaf)))]
-            counts = collections.Counter(names)
-            return ", ".join(
-                name if np.ndim(leaf) == 0 else f"{n} × {name}" for name, n in counts.items()
-            )
-        value = jnp.asarray(leaf)
+            codes = np.asarray(spec.decode(encode(spec, leaf)))
+            return " ".join(spec.labels[code] for code in codes.flat)
+        value = np.asarray(leaf, np.float64)
         if value.ndim == 0:
-            return f"{value.item():.4g}"
-        return f"{jnp.median(value):.4g} [{jnp.min(value):.4g}, {jnp.max(value):.4g}]"
+            return f"{value:.4g}"
+        return f"{np.median(value):.4g} [{value.min():.4g}, {value.max():.4g}]"
 
-    shown = jax.tree.map(show, broadcast_space(space, hyperparams), hyperparams)
-    named = jax.tree.leaves_with_path(shown)
-    return ", ".join(f"{jax.tree_util.keystr(path)} {text}".strip() for path, text in named)
+    shown = jax.tree.map(show, broadcast_space(space, values), values)
+    return ", ".join(f"{_named(path)} {text}".strip() for path, text in _paths(shown))
 
 
 def require_differentiable(space: Space) -> None:
@@ -226,8 +241,8 @@ def require_differentiable(space: Space) -> None:
       ValueError: naming each entry that is an integer or a category.
     """
     fixed = [
-        f"{jax.tree_util.keystr(path) or 'the space'} ({spec.kind})"
-        for path, spec in jax.tree.leaves_with_path(space)
+        f"{_named(path) or 'the space'} ({spec.kind})"
+        for path, spec in _paths(space)
         if not spec.differentiable
     ]
     validation.require(
@@ -235,3 +250,10 @@ def require_differentiable(space: Space) -> None:
         f"gradients cannot move {', '.join(fixed)}: fix it, relax it to bounded(), or give it to a "
         "black-box search.",
     )
+
+
+_paths = jax.tree.leaves_with_path
+
+
+def _named(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator=".")

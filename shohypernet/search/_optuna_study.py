@@ -23,7 +23,7 @@ from optuna.distributions import (
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from shohypernet._internal.specs import Categorical, Spec
+from shohypernet._specs import Categorical, Spec
 from shohypernet.search._unit_cube import UnitCube
 
 SQLITE_PATIENCE = 60.0  # seconds to wait for another process to let go of the file

@@ -144,13 +144,25 @@ class BoundedLog(Bounded):
 
     kind = "log"
 
+    # From the middle outwards, where half as large an exponent is half as soon out of range.
+    @property
+    def _middle(self) -> float:
+        return math.sqrt(self.low) * math.sqrt(self.high)
+
+    @property
+    def _exponent(self) -> Bounded:
+        half = (math.log(self.high) - math.log(self.low)) / 2
+        return Bounded(-half, half)
+
     def decode(self, unconstrained: Any) -> jax.Array:
-        exponent = math.log(self.high / self.low) * jax.nn.sigmoid(unconstrained)
-        return jnp.clip(self.low * jnp.exp(exponent), self.low, self.high)
+        value = self._middle * jnp.exp(self._exponent.decode(unconstrained))
+        return jnp.clip(value, self.low, self.high)
 
     def encode(self, value: Any) -> jax.Array:
         value = jnp.asarray(value)
-        return self._logit(value, jnp.log(value / self.low) / math.log(self.high / self.low))
+        exponent = self._exponent
+        fraction = (jnp.log(value / self._middle) - exponent.low) / (exponent.high - exponent.low)
+        return self._logit(value, fraction)
 
 
 @dataclasses.dataclass(frozen=True)
