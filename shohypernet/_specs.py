@@ -42,6 +42,10 @@ class Spec:
         """Unconstrained values, the inverse of `decode`; infinite or NaN where there are none."""
         raise NotImplementedError
 
+    def as_text(self) -> "Spec":
+        """The same spec with choices as text, which files can hold."""
+        return self
+
     def sample(self, key: Key, shape: tuple[int, ...]) -> jax.Array:
         """A draw from the prior, unconstrained."""
         raise NotImplementedError
@@ -212,6 +216,10 @@ class Categorical(Spec):
             return names
         return [f"{index}: {name}" for index, name in enumerate(names)]
 
+    def as_text(self) -> Spec:
+        plain = all(isinstance(choice, bool | int | float | str | None) for choice in self.choices)
+        return self if plain else Categorical(tuple(self.labels))
+
     @property
     def _index(self) -> Integer:
         return Integer(0, len(self.choices) - 1)
@@ -236,3 +244,6 @@ class Categorical(Spec):
             return float(self.choices.index(value))
         named = not any(isinstance(choice, numbers.Number) for choice in self.choices)
         return value if named and isinstance(value, numbers.Real) else math.nan
+
+
+KINDS = (Real, Log, Bounded, BoundedLog, Integer, Categorical)

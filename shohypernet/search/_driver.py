@@ -18,8 +18,9 @@ from shohypernet import hyperparameters as hp
 from shohypernet import problem as problems
 from shohypernet._internal import random, validation
 from shohypernet.batches import Data
+from shohypernet.fitting import NonFiniteLoss
+from shohypernet.fitting import _health as health
 from shohypernet.fitting import _plan as plans
-from shohypernet.fitting._driver import NonFiniteLoss
 from shohypernet.problem import Problem
 from shohypernet.search import _checks as checks
 from shohypernet.search._base import Search
@@ -134,7 +135,7 @@ def _require_found(searches: list[SeedSearch], seeds: list[int], data: Data) -> 
     lost = [seed for seed, each in zip(seeds, searches, strict=True) if each.best is None]
     if not lost:
         return
-    if corrupted := plans.not_finite(data):
+    if corrupted := health.not_finite(data):
         cause = (
             f"{', '.join(corrupted)} holds NaN or infinite numbers; fix or leave out those rows."
         )
