@@ -20,6 +20,13 @@ SEEN = [(n, t) for n in range(5) for t in range(1, LENGTHS[n] + 1)]
 VALUES = np.array([CURVES.values[n, t - 1] for n, t in SEEN])
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """The matrices are small, and threads would spend their time in waiting for one another."""
+    with gaussian_process.one_thread():
+        yield
+
+
 def dense(rows, columns):
     """The covariance of observations (n, t), or of the end of curve n as (n, None)."""
     ends = gaussian_process.covariance(MODEL.kernel, CURVES.inputs, CURVES.inputs)

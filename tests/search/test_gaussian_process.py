@@ -26,6 +26,13 @@ INPUTS, ELSEWHERE = rng.random((12, 3)), rng.random((5, 3))
 OUTPUTS = np.sin(4 * INPUTS[:, 0]) + INPUTS[:, 1] + 0.1 * rng.normal(size=12)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """The matrices are small, and threads would spend their time in waiting for one another."""
+    with gaussian_process.one_thread():
+        yield
+
+
 @pytest.fixture(scope="module")
 def scikit():
     kernel = ConstantKernel(KERNEL.amplitude**2) * Matern(KERNEL.lengthscales, nu=2.5)
