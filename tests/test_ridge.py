@@ -9,7 +9,8 @@ import pytest
 from sklearn.linear_model import Ridge as ScikitRidge
 
 from shohypernet import ridge
-from shohypernet.batches import Data, Examples, load
+from shohypernet.batches import Data, Examples
+from shohypernet.datasets import load
 
 CLASSES = 3
 

@@ -82,7 +82,7 @@ def problem_and_method(function: str, problem_: Any, method: Any) -> None:
     problem(problem_, f"{function}()")
     if _is_method(method):
         return
-    if (getattr(method, "__module__", None) or "").startswith("shohypernet.search"):
+    if hasattr(method, "bind"):
         fix = "a search is run by shn.search.run()"
     elif isinstance(method, optax.GradientTransformation | optax.MultiSteps):
         fix = "an optimizer goes into one, such as shn.implicit(problem, optimizer=...)"
