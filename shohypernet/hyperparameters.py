@@ -96,8 +96,8 @@ def require_prefix(space: Space, hyperparams: Hyperparams) -> None:
     except (ValueError, TypeError) as error:
         shown = jax.tree.map(np.shape, hyperparams)
         raise ValueError(
-            f"the space {jax.tree.map(lambda spec: spec.kind, space)} doesn't fit hyperparameters of shapes "
-            f"{shown}; it needs one spec for each of them, or for a branch of their tree."
+            f"the space {jax.tree.map(lambda spec: spec.kind, space)} doesn't fit hyperparameters "
+            f"of shapes {shown}; it needs one spec for each of them, or for a branch of their tree."
         ) from error
 
 

@@ -157,7 +157,10 @@ def _pairs(hyperparams: Hyperparams, params: Params) -> list[tuple[Any, jax.Arra
             f"{jax.tree.map(np.shape, params)}; penalties.decays makes such a prefix."
         )
     return [
-        pair for name, part in parts.items() if name in values for pair in _pairs(values[name], part)
+        pair
+        for name, part in parts.items()
+        if name in values
+        for pair in _pairs(values[name], part)
     ]
 
 

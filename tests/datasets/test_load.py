@@ -8,7 +8,6 @@ import sys
 import pytest
 from handwritten import assert_three_ways, write_idx, write_tfds
 
-import shohypernet as shn
 from shohypernet.datasets import DataError, load
 
 
