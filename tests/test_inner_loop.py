@@ -123,7 +123,7 @@ def test_steps_by_hand(one_weight, key):
     np.testing.assert_allclose(trained.train_losses, [7**2 / 2, 3.5**2 / 2])
 
 
-def test_minibatches_are_of_the_size_asked_and_drawn_anew(one_weight, key):
+def test_minibatches_are_of_the_size_asked_and_differ_from_step_to_step(one_weight, key):
     """Of the examples 0, 1, …, 99 the loss at λ = 1 and learning rate 0 tells each batch's mean."""
     sizes = []
 

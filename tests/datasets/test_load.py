@@ -8,6 +8,7 @@ import sys
 import pytest
 from handwritten import assert_three_ways, write_idx, write_tfds
 
+import shohypernet as shn
 from shohypernet.datasets import DataError, load
 
 
@@ -86,3 +87,8 @@ print("stand-in", tensorflow.__file__)
     )
     assert done.returncode == 0, done.stderr
     assert str(tmp_path / "tensorflow") in done.stdout
+
+
+def test_its_error_is_at_the_top_of_the_library():
+    assert shn.DataError is DataError
+    assert shn.datasets.load is load
