@@ -58,7 +58,7 @@ def test_the_method_finds_the_best_decay(names, problem):
     decay, info, weights = after(method, 300)
     np.testing.assert_allclose(decay, BEST, rtol=1e-2)
     np.testing.assert_allclose(weights, TARGETS[1], rtol=1e-2)
-    assert int(info.gradient_evaluations) == 3 + 4
+    assert int(info.gradient_evaluations) == 3 + 3
     with pytest.raises(TypeError, match=r"one_step\(\) needs hyper_optimizer"):
         names["one_step"](problem, optimizer=optax.sgd(0.2), hyper_optimizer=0.1)
 

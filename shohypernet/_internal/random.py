@@ -1,8 +1,8 @@
 """A PRNG for `jax.random` with JAX's own numbers, on CPUs in a fraction of the time.
 
 JAX compiles its PRNG, threefry2x32, on CPUs to a loop over twenty rounds, each a pass over all
-numbers. Here the rounds are unrolled, and XLA makes one pass of them. The PRNG is chosen once, where
-a run makes its keys (`key`, `fast`): everything below calls `jax.random`.
+numbers. Here the rounds are unrolled, and XLA makes one pass of them. The PRNG is chosen once,
+where a run makes its keys (`key`, `fast`): everything below calls `jax.random`.
 
 Large arrays with a short last axis, such as a kernel with ten outputs, are drawn flat by
 `random_like`, for XLA would not use vector instructions otherwise.

