@@ -20,7 +20,7 @@ class Solution(NamedTuple):
 
     Attributes:
       value: x.
-      products: how many products with C it took, a number or a scalar array.
+      products: number of products with C that it took, a number or a scalar array.
     """
 
     value: Any
@@ -36,10 +36,9 @@ def conjugate_gradient(
     """Conjugate gradients, for a positive definite C.
 
     Args:
-      steps: products at most.
-      tolerance: stop as soon as ‖C x − b‖₂ is no more than this, in units of b. It stops anyway
-        where that is within the rounding of ‖b‖₂.
-      start: a first guess of x, at the price of one more product; zero if None.
+      steps: maximum number of products.
+      tolerance: ‖C x − b‖₂ to stop at, in units of b. It also stops within the rounding of ‖b‖₂.
+      start: initial x, which costs one more product; zero if None.
 
     Raises:
       ValueError: if steps is below 1, or the tolerance below 0.
@@ -54,7 +53,7 @@ def conjugate_gradient(
         guess = optax.tree.zeros_like(target) if start is None else start
         residual = target if start is None else optax.tree.sub(target, product(start))
         square = _vdot(residual, residual)
-        # Below the rounding of b nothing is gained, and in the end 0 would be divided by 0.
+        # Below the rounding of b nothing is gained, and finally 0 would be divided by 0.
         rounding = jnp.finfo(square.dtype).eps ** 2 * _vdot(target, target)
         enough = jnp.maximum(jnp.square(tolerance), rounding)
 
@@ -83,14 +82,14 @@ def conjugate_gradient(
 
 
 def neumann(terms: int, step_size: float | jax.Array) -> Solver:
-    """The Neumann series: x = α Σ_{j=0…K} (I − αC)ʲ b.
+    """Neumann series: x = α Σ_{j=0…K} (I − αC)ʲ b.
 
     It converges if α is below 2 / λ_max(C), like gradient descent of that step size, and diverges
-    above. α has nothing to do with the inner optimizer's step size; `diagnostics.sharpness` finds
+    above. α is independent of the inner optimizer's step size; `diagnostics.sharpness` estimates
     λ_max.
 
     Args:
-      terms: K, products; with 0 it is the identity times α.
+      terms: number of products K; with 0 it is the identity times α.
       step_size: α.
 
     Raises:
@@ -115,7 +114,7 @@ def neumann(terms: int, step_size: float | jax.Array) -> Solver:
 
 
 def identity() -> Solver:
-    """The curvature taken for the identity: x = b, at no cost.
+    """The identity in place of the curvature: x = b, at no cost.
 
     Reference:
       T1 − T2, Luketina et al. (2016), arXiv:1511.06727.

@@ -87,3 +87,19 @@ def test_a_leaf_is_fixed_only_if_no_step_moves_it(gradient, still):
         jax.make_jaxpr(lambda state, xs: jax.lax.scan(step, state, xs)[0])(start(0), jnp.ones(3)),
     )
     assert fixed(*traces, [2]) == [still]
+
+
+@pytest.mark.parametrize(
+    ("function", "zero"),
+    [
+        (lambda x: x["a"] - x["a"], False),  # not by construction
+        (lambda x: jnp.zeros(()) * x["a"], True),
+        (jax.grad(lambda x: jax.lax.stop_gradient(x["a"]) * 2), True),
+        (lambda x: jax.lax.cond(x["a"] > 0, jnp.zeros_like, jnp.zeros_like, x["b"]), True),
+        (lambda x: jax.lax.cond(x["a"] > 0, jnp.zeros_like, jnp.cos, x["b"]), False),
+    ],
+)
+def test_zeros_by_construction(function, zero):
+    argument = {name: jnp.float32(i) for i, name in enumerate("abc")}
+    found = zeros(function, argument)
+    assert set(found) == {zero}

