@@ -11,12 +11,12 @@ paper's 10,000 validation images, and about five.
 
 from ml_collections import ConfigDict
 
-from configs import small_problem
+from configs import common
 
 
 def get_config(data: str = "mnist_5k") -> ConfigDict:
-    """The authors' step sizes and 10 sampled λ a step; the sampling scales are ours."""
-    config = small_problem.get_config(data)
+    """The authors' step sizes and 10 sampled λ per step; the sampling scales are ours."""
+    config = common.small_problem(data)
     quick = data == "quick"
     config.update(
         {

@@ -10,7 +10,7 @@ import pytest
 from scipy import optimize
 
 from configs import loss_manifold as configs
-from experiments import launch, loss_manifold
+from experiments import _launch, _manifold, loss_manifold
 
 CONFIG = pathlib.Path(configs.__file__)
 
@@ -31,14 +31,14 @@ def explore(**changes):
     config = configs.get_config()
     config.update({"surface_points": 5, "curve_points": 9, **changes})
     with jax.enable_x64(True):
-        return loss_manifold.explore(config)
+        return _manifold.explore(config)
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("loss_manifold") / "new"
     small = ["--config.surface_points=7", "--config.curve_points=41"]
-    launch.main(loss_manifold.run, [f"--config={CONFIG}", f"--workdir={folder}", *small])
+    _launch.main(loss_manifold.run, [f"--config={CONFIG}", f"--workdir={folder}", *small])
     return folder
 
 
