@@ -19,7 +19,8 @@ from shohypernet import (
     samplers,
     search,
 )
-from shohypernet.fitting._driver import History, Result, fit
+from shohypernet.datasets import DataError
+from shohypernet.fitting import History, Interrupted, NonFiniteLoss, Result, fit
 from shohypernet.hypergradients.back_optimization import back_optimization
 from shohypernet.hypergradients.drmad import drmad
 from shohypernet.hypergradients.forward import forward, real_time
@@ -36,11 +37,15 @@ from shohypernet.hypertraining import (
 )
 from shohypernet.inner_loop import Trained, train
 from shohypernet.problem import Problem, supervised
+from shohypernet.saving import load, save
 
 __all__ = [
+    "DataError",
     "History",
     "HyperOptimizer",
     "Info",
+    "Interrupted",
+    "NonFiniteLoss",
     "Problem",
     "Result",
     "Trained",
@@ -60,6 +65,7 @@ __all__ = [
     "implicit",
     "jacobians",
     "linear_solvers",
+    "load",
     "local_response",
     "losses",
     "penalties",
@@ -67,6 +73,7 @@ __all__ = [
     "reversible",
     "ridge",
     "samplers",
+    "save",
     "search",
     "simultaneous",
     "supervised",

@@ -50,7 +50,7 @@ _IDENTITIES = frozenset(
 _PRODUCTS = frozenset(["mul", "dot_general", "and", "conv_general_dilated"])
 _CALLS = {"jit": "jaxpr", "closed_call": "call_jaxpr", "core_call": "call_jaxpr"}
 _CALLS |= {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr", "remat2": "jaxpr"}
-_CALLS |= {"checkpoint": "jaxpr", "custom_vmap_call": "call"}
+_CALLS |= {"checkpoint": "jaxpr", "custom_vmap_call": "call", "shard_map": "jaxpr"}
 
 
 def dependence(function: Callable[..., Any], *arguments: Any) -> list[list[bool]]:
@@ -82,6 +82,22 @@ def reads(function: Callable[[Any], Any], argument: Any) -> list[bool]:
     """Whether any result of a function depends on each leaf of its argument."""
     rows = dependence(function, argument)
     return [any(column) for column in zip(*rows, strict=True)] if rows else []
+
+
+def fixed(start: Any, steps: Any, leaves: Sequence[int]) -> list[bool]:
+    """Whether steps leave leaves of a state as they are, by construction.
+
+    Args:
+      start: jaxpr of a function that makes the state.
+      steps: jaxpr of a function whose first arguments and first results are the state.
+      leaves: positions in the state, of leaves that count as any number.
+    """
+    made = _results(start.jaxpr, start.consts, [_CONSTANT] * len(start.jaxpr.invars))
+    free = {i: _Value(1 << i, same=i) for i in leaves}
+    state = [free.get(i, value) for i, value in enumerate(made)]
+    rest = [_CONSTANT] * (len(steps.jaxpr.invars) - len(state))
+    values = _results(steps.jaxpr, steps.consts, [*state, *rest])
+    return [values[i].same == i for i in leaves]
 
 
 def _interpret(function: Callable[..., Any], *arguments: Any) -> tuple[list[_Value], int]:

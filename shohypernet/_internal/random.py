@@ -73,6 +73,10 @@ def _hashed(key: jax.Array, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Arra
     return _threefry2x32(key, jnp.zeros_like(low), low)
 
 
+def _seed(seed: Any) -> jax.Array:
+    return jax.random.key_data(jax.random.key(seed))
+
+
 def _split(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return jnp.stack(_hashed(key, shape), axis=-1)
 
@@ -91,7 +95,7 @@ def _fold_in(key: jax.Array, data: int) -> jax.Array:
 
 _UNROLLED = extended.define_prng_impl(
     key_shape=(2,),
-    seed=lambda seed: jax.random.key_data(jax.random.key(seed)),
+    seed=_seed,
     split=_split,
     random_bits=_random_bits,
     fold_in=_fold_in,

@@ -57,7 +57,7 @@ def problem(value: Any, function: str = "this method") -> Any:
     Raises:
       TypeError: for a Flax module, weights, or anything else.
     """
-    if all(hasattr(value, name) for name in ("init", "train_loss", "valid_loss", "space")):
+    if _is_problem(value):
         return value
     if _is_module(value):
         fix = "make one of it: shn.supervised(model, inputs, loss, penalty)."
@@ -66,6 +66,41 @@ def problem(value: Any, function: str = "this method") -> Any:
     else:
         fix = "make one by shn.supervised(...) or shn.Problem(init, train_loss, valid_loss)."
     raise TypeError(f"{function} needs a shn.Problem, got {_shown(value)}; {fix}")
+
+
+def problem_and_method(function: str, problem_: Any, method: Any) -> None:
+    """Refuse what is no problem or no method, also where they are swapped.
+
+    Raises:
+      TypeError: with the right call.
+    """
+    if _is_method(problem_) and _is_problem(method):
+        raise TypeError(
+            f"{function}() got the method before the problem; write {function}(problem, method, "
+            "data, hyperparams)."
+        )
+    problem(problem_, f"{function}()")
+    if _is_method(method):
+        return
+    if hasattr(method, "ask") and hasattr(method, "tell"):
+        fix = "a search is run by shn.search.run()"
+    elif isinstance(method, optax.GradientTransformation | optax.MultiSteps):
+        fix = "an optimizer goes into one, such as shn.implicit(problem, optimizer=...)"
+    elif hasattr(method, "vjp") or hasattr(method, "apply"):
+        fix = "hypernets and Jacobians go into one, such as shn.local_response(problem, hypernet)"
+    elif callable(method):
+        fix = "call its builder with the problem"
+    else:
+        fix = "make one, such as shn.implicit(problem, ...)"
+    raise TypeError(f"{function}() needs a HyperOptimizer, got {_shown(method)}; {fix}.")
+
+
+def _is_problem(value: Any) -> bool:
+    return all(hasattr(value, name) for name in ("init", "train_loss", "valid_loss", "space"))
+
+
+def _is_method(value: Any) -> bool:
+    return all(hasattr(value, name) for name in ("init", "step", "weights"))
 
 
 def optimizer(

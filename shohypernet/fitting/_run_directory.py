@@ -1,17 +1,17 @@
-"""What a run keeps on disk: who it is, its log and its checkpoints.
+"""Files of a run: its identity, its log and its checkpoints.
 
-    run.json        what makes the run itself, and the versions that it is computed with; a resumed
-                    run must agree with all of it
+    run.json        identity of the run, and the versions that it is computed with; a resumed run
+                    must agree with all of it
     metrics.jsonl   one line for each evaluation
     checkpoints/    state and history by step, written whole or not at all (Orbax)
-    .lock           locked, where the system can, for as long as a process works here
+    .lock           locked, where the system can, while a process runs here
 
 Nothing here is ever overwritten: a folder that holds a run is only opened again to resume that run.
-A checkpoint lies beside the SHA-256 of its files, since Orbax reads a changed byte without a word;
+A checkpoint lies beside the SHA-256 of its files, since Orbax reads a changed byte without error;
 a damaged one is put aside, and the run resumes from the newest that is whole.
 
-A run goes on bit for bit only with the same versions, so others are refused. Who would rather go on
-with numbers that differ may put the new versions into run.json.
+A run continues bit for bit only with the same versions, so others are refused. To continue with
+numbers that differ, put the new versions into run.json.
 """
 
 import contextlib
@@ -35,8 +35,13 @@ except ImportError:  # not on Windows, where two processes must be kept apart by
     fcntl = None
 
 KEPT_CHECKPOINTS = 3
-FORMAT = 1  # of this folder; raised when a newer library can't go on with what an older one left
+FORMAT = 1  # of this folder; raised when a newer library can't continue the runs of an older one
 COMPUTED_WITH = "shohypernet", "jax", "jaxlib", "optax"
+
+
+def holds_run(path: str | os.PathLike) -> bool:
+    """Whether a folder holds a run to resume."""
+    return (pathlib.Path(path) / "run.json").exists()
 
 
 def read_identity(path: str | os.PathLike) -> dict[str, Any]:
@@ -59,21 +64,21 @@ def read_identity(path: str | os.PathLike) -> dict[str, Any]:
 
 
 class RunDirectory:
-    """One run's folder, for this process alone until it is closed.
+    """Folder of a run, for this process alone until it is closed.
 
     Args:
       path: the folder, made when missing.
       identity: what must be the same for a resumed run to be the same run, as JSON can hold it.
-      resume: whether to go on with the run that the folder holds.
+      resume: whether to continue the run that the folder holds.
 
     Attributes:
       path: the folder, absolute.
-      latest_step: the step of the newest whole checkpoint, None if there is none.
+      latest_step: step of the newest whole checkpoint, None if there is none.
 
     Raises:
       FileExistsError: if the folder holds a run and resume is false.
       FileNotFoundError: if it holds none and resume is true.
-      BlockingIOError: if a run is at work there.
+      BlockingIOError: if another process runs there.
       OSError: if it can't be written to.
       ValueError: if it holds another run, or one of other versions (every difference is named), or
         only damaged checkpoints.
@@ -82,7 +87,7 @@ class RunDirectory:
     def __init__(
         self, path: str | os.PathLike, identity: Mapping[str, Any], *, resume: bool
     ) -> None:
-        """Claims the folder, but writes nothing of the run yet; that is for `begin`."""
+        """Claim the folder; nothing of the run is written before `begin`."""
         self.path = pathlib.Path(path).absolute()
         described = {"format": FORMAT, "versions": _versions(), **identity}
         self._identity = json.dumps(described, indent=2, default=_plain)
@@ -93,30 +98,30 @@ class RunDirectory:
             stack.enter_context(_lock(self.path))
             if not resume and any(map(os.path.exists, self._files())):
                 raise FileExistsError(
-                    f"{self.path} already holds a run. Pass resume=True (--resume) to go on with "
-                    "it, or choose another folder; nothing was changed."
+                    f"{self.path} already holds a run. Pass resume=True (--resume) to "
+                    "continue it, or choose another folder; nothing was changed."
                 )
             self.latest_step = self._newest_whole()
             self._held = stack.pop_all()
 
     def close(self) -> None:
-        """Lets another process work here."""
+        """Release the folder to other processes."""
         self._held.close()
 
     def begin(self, records: Iterable[Mapping[str, Any]]) -> None:
-        """Writes run.json if there is none, and the log anew from the evaluations so far."""
+        """Write run.json if there is none, and the log of the evaluations so far."""
         described, log, _ = self._files()
         if not described.exists():
             _write_whole(described, self._identity + "\n")
         _write_whole(log, "".join(map(_line, records)))
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """Adds a line to metrics.jsonl."""
+        """Append a line to metrics.jsonl."""
         with (self.path / "metrics.jsonl").open("a") as file:
             file.write(_line(record))
 
     def save(self, step: int, tree: Any) -> None:
-        """Writes a checkpoint, then deletes those that are too many.
+        """Write a checkpoint, then delete the oldest ones beyond KEPT_CHECKPOINTS.
 
         Raises:
           OSError: if it can't be written; those before it are kept.
@@ -128,7 +133,7 @@ class RunDirectory:
                 checkpointer.save(draft / "tree", tree)
             (draft / "sha256").write_text(_digest(draft / "tree"))
             draft.rename(self._checkpoints / f"{step}")
-        except Exception as error:  # Orbax tells of a full disk by a ValueError
+        except Exception as error:  # Orbax reports a full disk by a ValueError
             raise OSError(
                 f"the checkpoint of step {step} can't be written in {self._checkpoints}, so the "
                 f"last is that of step {self.latest_step}. {error}"
@@ -138,7 +143,7 @@ class RunDirectory:
             shutil.rmtree(self._checkpoints / f"{old}")
 
     def restore(self, like: Any) -> Any:
-        """The newest whole checkpoint, in NumPy arrays of the shapes and dtypes of `like`."""
+        """The newest whole checkpoint, as NumPy arrays of the shapes and dtypes of `like`."""
         folder = self._checkpoints / f"{self.latest_step}" / "tree"
         with _checkpointer() as checkpointer:
             return checkpointer.restore(folder, jax.tree.map(_empty, like))
@@ -176,7 +181,7 @@ def _checkpointer() -> Any:
     # Orbax is slow to import, and most uses of the library never save.
     import orbax.checkpoint as ocp
 
-    # Else it waits for the other processes of jax.distributed, which have nothing to write.
+    # Otherwise it waits for the other processes of jax.distributed, which write nothing.
     here = jax.process_index()
     alone = ocp.options.MultiprocessingOptions(primary_host=here, active_processes={here})
     handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
@@ -184,7 +189,7 @@ def _checkpointer() -> Any:
 
 
 def _empty(leaf: Any) -> Any:
-    # NumPy knows no random keys, so they come back as they were.
+    # NumPy has no PRNG keys, so they come back as JAX's.
     keys = jax.numpy.issubdtype(leaf.dtype, jax.dtypes.extended)
     return (jax.numpy if keys else np).empty(leaf.shape, leaf.dtype)
 
@@ -219,7 +224,7 @@ def _lock(folder: pathlib.Path) -> IO[str]:
     except BlockingIOError:
         file.close()
         raise BlockingIOError(
-            f"another run is at work in {folder}; wait for it, or choose another folder."
+            f"another process runs in {folder}; wait for it, or choose another folder."
         ) from None
     except OSError:  # a file system without locks
         pass

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, put off until the run can be saved."""
+"""Ctrl-C and SIGTERM, deferred until the run is saved."""
 
 import contextlib
 import os
@@ -12,40 +12,43 @@ NOTICE = b"\nStopping as soon as the run can be saved; once more stops at once, 
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run was asked to stop, and saved itself first; `signal_number` says by which signal."""
+    """A run stopped on a signal, `signal_number`, after it was saved."""
 
     def __init__(self, message: str, signal_number: int) -> None:
-        """Keeps the signal beside the message."""
+        """Keep the signal beside the message."""
         super().__init__(message)
         self.signal_number = signal_number
 
 
 class Interruption:
-    """While entered, notes the first SIGINT or SIGTERM in `signal_number`; a second one acts.
+    """Context that records the first SIGINT or SIGTERM in `signal_number`; a second one acts.
 
-    Only a program's main thread is told of signals; in any other this does nothing. A signal that
-    the program ignores, as a shell's background jobs do SIGINT, stays ignored.
+    Only a program's main thread receives signals; in any other this does nothing. A signal that the
+    program ignores, as a shell's background jobs do SIGINT, stays ignored.
+
+    Args:
+      listening: false leaves the signals as they are.
     """
 
     def __init__(self, *, listening: bool = True) -> None:
-        """Nothing is noted yet; `listening=False` leaves the signals as they are."""
+        """Record nothing yet."""
         self._listening = listening and threading.current_thread() is threading.main_thread()
         self._handlers: dict[int, Any] = {}
         self.signal_number: int | None = None
 
     def __enter__(self) -> "Interruption":
-        """Starts to listen."""
+        """Install the handlers."""
         for number in (signal.SIGINT, signal.SIGTERM) if self._listening else ():
             if signal.getsignal(number) is not signal.SIG_IGN:
-                self._handlers[number] = signal.signal(number, self._note)
+                self._handlers[number] = signal.signal(number, self._record)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Puts the former handlers back."""
+        """Restore the former handlers."""
         while self._handlers:
             signal.signal(*self._handlers.popitem())
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _record(self, number: int, frame: FrameType | None) -> None:
         self.signal_number = number
         self.__exit__()
         # Not by print, which may not be entered again if the signal came in the midst of one.

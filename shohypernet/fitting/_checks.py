@@ -1,0 +1,290 @@
+"""Consistency of problem, method, data and start, and hyperparameters that no method could move.
+
+Functions are traced for these checks, but nothing is compiled or computed.
+"""
+
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from shohypernet import diagnostics
+from shohypernet import hyperparameters as hp
+from shohypernet import problem as problems
+from shohypernet._internal import jaxprs, validation
+from shohypernet.batches import Data, minibatch
+from shohypernet.fitting._plan import Plan, by_path
+from shohypernet.hyperoptimizer import HyperOptimizer
+from shohypernet.problem import Problem
+from shohypernet.types import Hyperparams, Space
+
+Start = Callable[[jax.Array], Hyperparams]
+CONCRETIZATION = jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError
+
+
+def require_match(problem: Any, method: Any) -> None:
+    """Refuse what is no problem or no method, and a method that was built for another problem.
+
+    Raises:
+      TypeError: for the former, swapped ones included.
+      ValueError: for the latter.
+    """
+    validation.problem_and_method("fit", problem, method)
+    if method.problem is None:
+        return
+    differ = [
+        name
+        for name, here, built in zip(Problem._fields, problem, method.problem, strict=True)
+        if here is not built and not _equal(here, built)
+    ]
+    if differ:
+        raise ValueError(
+            f"the method was built for another problem: {', '.join(differ)} of it differ. Give "
+            "fit() the very problem that the method's builder was given."
+        )
+
+
+def _equal(one: Any, other: Any) -> bool:
+    try:
+        return bool(one == other)
+    except (TypeError, ValueError):  # arrays, such as those of a partial function
+        return False
+
+
+def encoded(space: Space, hyperparams: Any) -> Hyperparams | Start:
+    """The start as λ̂ unconstrained, or a function from a key to it.
+
+    Args:
+      space: the problem's.
+      hyperparams: a tree of arrays or numbers in natural units, or a function from a key to one.
+
+    Raises:
+      ValueError: for something else, or a value outside the range of its spec.
+    """
+    if callable(hyperparams) and jax.tree.leaves(hyperparams) == [hyperparams]:
+
+        def start(key: jax.Array) -> Hyperparams:
+            values = _numbers(hyperparams(key))
+            hp.require_prefix(space, values)
+            # Traced numbers can't be looked at: a run finds NaN there at its start.
+            return jax.tree.map(lambda spec, below: jax.tree.map(spec.encode, below), space, values)
+
+        return start
+    return jax.tree.map(jnp.asarray, hp.encode(space, _numbers(hyperparams)))
+
+
+def is_function(start: Any) -> bool:
+    """Whether a start that was `encoded` is a function from a key."""
+    return callable(start) and jax.tree.leaves(start) == [start]
+
+
+def _numbers(hyperparams: Any) -> Any:
+    named = jax.tree.leaves_with_path(hyperparams)
+    if not named:
+        raise ValueError(f"fit() needs hyperparameters to start from, got {hyperparams}.")
+    for path, leaf in named:
+        name = f"hyperparameter {jax.tree_util.keystr(path) or 'λ̂'}"
+        if callable(leaf):
+            raise ValueError(
+                f"{name} starts as the function {leaf}; leave functions out of the tree, as by "
+                "equinox.partition."
+            )
+        kind = "U" if isinstance(leaf, str) else jnp.result_type(leaf).kind
+        if kind not in "biufVU":
+            raise ValueError(f"{name} starts as {jnp.result_type(leaf)}; start from real numbers.")
+        if kind in "fV" and not isinstance(leaf, jax.core.Tracer) and np.any(np.isnan(leaf)):
+            raise ValueError(f"{name} starts as {leaf}, but must be finite.")
+    return hyperparams
+
+
+def require_consistent(
+    problem: Problem, method: HyperOptimizer, states: Any, data: Data, plan: Plan
+) -> None:
+    """Refuse weights that aren't the problem's, losses without gradient, and λ that enter nothing.
+
+    That is a loss that isn't a floating-point scalar, and a hyperparameter that is read by neither
+    loss nor, on the way to the weights, by what the method trains them with.
+
+    Args:
+      problem: as given, with λ in natural units.
+      method: built for it.
+      states: of the method for all seeds, or their shapes.
+      data: the three splits.
+      plan: sizes of the run.
+
+    Raises:
+      ValueError: saying which, and what to do.
+    """
+
+    def check(state: Any) -> None:
+        key = jax.random.key(0)
+        batches = _batches(key, data, plan)
+        _require_same_form(problem, method.weights(state), method.model_state(state))
+        losses = _losses(problem, method, state, batches, key)
+
+        def unconstrained(hyperparams: Hyperparams) -> dict[str, Any]:
+            return losses(hp.decode(problem.space, hyperparams))
+
+        try:
+            _require_scalars(problem, unconstrained(state.hyperparams))
+        except CONCRETIZATION as error:
+            _blame_hyperparams(losses, hp.decode(problem.space, state.hyperparams), error)
+        if unread := _unread(method, key, state, unconstrained, batches):
+            raise ValueError(f"hyperparameter {', '.join(unread)} {diagnostics.NOT_IN_LOSSES}")
+
+    jax.eval_shape(jax.vmap(check), states)
+
+
+def require_movable(
+    problem: Problem,
+    method: HyperOptimizer,
+    states: Any,
+    data: Data,
+    plan: Plan,
+    traces: tuple[Any, Any],
+) -> None:
+    """Refuse hyperparameters that no number of rounds moves, by construction.
+
+    Args:
+      problem: as given, with λ in natural units.
+      method: built for it.
+      states: of the method for all seeds, or their shapes.
+      data: the three splits.
+      plan: sizes of the run.
+      traces: jaxprs of the program that makes the states, and of one that makes steps.
+
+    Raises:
+      ValueError: naming them, and why.
+    """
+    leaves, treedef = jax.tree.flatten(states)
+    numbered = jax.tree.unflatten(treedef, range(len(leaves)))
+    fixed = jaxprs.fixed(*traces, jax.tree.leaves(numbered.hyperparams))
+    if not any(fixed):
+        return
+    constant: list[bool] = []
+
+    def differentiate(state: Any) -> None:
+        key = jax.random.key(0)
+        losses = _losses(problem, method, state, _batches(key, data, plan), key)
+
+        def train_loss(hyperparams: Hyperparams) -> Any:
+            loss = losses(hp.decode(problem.space, hyperparams))["train_loss"]
+            return loss[0] if problem.stateful else loss
+
+        constant.extend(jaxprs.zeros(jax.grad(train_loss), state.hyperparams))
+
+    jax.eval_shape(jax.vmap(differentiate), states)
+    reasons = [
+        f"hyperparameter {name or 'λ̂'} "
+        + (diagnostics.WITHOUT_DERIVATIVE if no_slope else diagnostics.WITHOUT_WEIGHTS)
+        for name, still, no_slope in zip(
+            by_path(jnp.shape, states.hyperparams), fixed, constant, strict=True
+        )
+        if still
+    ]
+    raise ValueError("\n".join(reasons))
+
+
+def _batches(key: jax.Array, data: Data, plan: Plan) -> tuple[Any, Any]:
+    """Batches of a round, training ones first."""
+    train_batch = minibatch(key, data.train, plan.train_batch_size)
+    return jax.tree.map(
+        lambda leaf: jnp.broadcast_to(leaf, (plan.inner_steps, *leaf.shape)), train_batch
+    ), minibatch(key, data.valid, plan.valid_batch_size)
+
+
+def _losses(
+    problem: Problem, method: HyperOptimizer, state: Any, batches: tuple[Any, Any], key: jax.Array
+) -> Callable[[Hyperparams], dict[str, Any]]:
+    """What both losses return at a state, as a function of λ in natural units."""
+    params = method.weights(state)
+    extra = (method.model_state(state),) if problem.stateful else ()
+    train_batch, valid_batch = jax.tree.map(lambda leaf: leaf[0], batches[0]), batches[1]
+    return lambda values: {
+        "train_loss": problem.train_loss(params, values, train_batch, key, *extra),
+        "valid_loss": problem.valid_loss(params, values, valid_batch, *extra),
+    }
+
+
+def _require_same_form(problem: Problem, params: Any, model_state: Any) -> None:
+    needed = jax.eval_shape(lambda key: problems.initialize(problem, key), jax.random.key(0))
+    for name, here, there in zip(
+        ("weights", "model state"), (params, model_state), needed, strict=True
+    ):
+        made, wanted = by_path(jnp.shape, here), by_path(jnp.shape, there)
+        if made != wanted:
+            raise ValueError(
+                f"the method's {name} are not like those of problem.init; was its hypernet made "
+                f"for another model?\n  the method's: {made}\n  the problem's: {wanted}"
+            )
+
+
+def _blame_hyperparams(
+    losses: Callable[[Any], Any], values: Hyperparams, error: Exception
+) -> NoReturn:
+    """Explain an error of tracing that doesn't come with hyperparameters that are plain numbers."""
+    plain = jax.tree.map(lambda leaf: np.full(leaf.shape, 0.5, leaf.dtype)[()], values)
+    try:
+        losses(plain)
+    except Exception:
+        raise error from None
+    raise ValueError(
+        "a loss decides in Python on a hyperparameter's value, as nn.Dropout(rate=λ) does by `if "
+        "rate == 0`, but that value is traced. Use it in arithmetic only: for dropout draw the "
+        "mask yourself, x * (jax.random.uniform(key, x.shape) < 1 - rate) / (1 - rate), whose rate "
+        "a hypernet can tune."
+    ) from error
+
+
+def _require_scalars(problem: Problem, losses: dict[str, Any]) -> None:
+    for name, loss in losses.items():
+        pair = problem.stateful and name == "train_loss"
+        if pair and not (isinstance(loss, tuple) and len(loss) == 2):
+            raise ValueError(
+                f"problem.{name} must return (loss, model_state), as the problem is stateful, got "
+                f"{_types(loss)}."
+            )
+        scalar = loss[0] if pair else loss
+        if jax.tree.map(jnp.shape, scalar) != () or not _is_floating(scalar):
+            raise ValueError(
+                f"problem.{name} must return a floating-point scalar, got {_types(scalar)}."
+            )
+
+
+def _types(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: str(jax.typeof(leaf)), tree)
+
+
+def _unread(
+    method: HyperOptimizer,
+    key: jax.Array,
+    state: Any,
+    losses: Callable[[Any], Any],
+    batches: tuple[Any, Any],
+) -> list[str]:
+    """The hyperparameters that neither a loss nor an inner optimizer reads, by name."""
+    in_losses = jaxprs.reads(losses, state.hyperparams)
+    if all(in_losses):
+        return []
+
+    def at_once(hyperparams: Hyperparams) -> Any:
+        return method.weights(state._replace(hyperparams=hyperparams))
+
+    def after_a_round(hyperparams: Hyperparams) -> Any:
+        before = state._replace(hyperparams=hyperparams)
+        return method.weights(method.step(key, before, *batches)[0])
+
+    # A hypernet's weights depend at once on any λ, whether it means something or not. Those that an
+    # inner optimizer trains depend on the λ that it reads, and by way of a round alone.
+    by_hypernet, by_round = (
+        jaxprs.reads(weights, state.hyperparams) for weights in (at_once, after_a_round)
+    )
+    names = by_path(jnp.shape, state.hyperparams)
+    each = zip(names, in_losses, by_hypernet, by_round, strict=True)
+    return [name or "λ̂" for name, read, now, later in each if not read and (now or not later)]
+
+
+def _is_floating(leaf: Any) -> bool:
+    return jnp.issubdtype(jnp.result_type(leaf), jnp.floating)

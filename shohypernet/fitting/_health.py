@@ -1,0 +1,154 @@
+"""Signs that a run went wrong: losses that are not finite, and hyperparameters that stand still."""
+
+import warnings
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from shohypernet.batches import Data
+from shohypernet.fitting._history import History
+from shohypernet.fitting._run_directory import RunDirectory
+from shohypernet.hyperoptimizer import Info
+
+
+class NonFiniteLoss(FloatingPointError):
+    """A loss or λ̂ became NaN or infinite; the message says which, at which step and why."""
+
+
+def require_finite(
+    record: History,
+    infos: Info | None,
+    seeds: Sequence[int],
+    data: Data,
+    directory: RunDirectory | None,
+) -> None:
+    """Raise unless all losses and λ̂ of the steps up to a record are finite.
+
+    Args:
+      record: the evaluation after the steps.
+      infos: of the steps, each of shape (S, steps); None at the start.
+      seeds: of the run.
+      data: of the run, which may be the cause.
+      directory: of the run, whose newest checkpoint the message names.
+
+    Raises:
+      NonFiniteLoss: naming the first step at which something is not finite, and what.
+    """
+    finite = _finite(record, infos)
+    every = np.logical_and.reduce(list(finite.values()))
+    if every.all():
+        return
+    column = int(np.argmin(every.all(0)))
+    step = int(record.step) + column + 1 - every.shape[1]
+    bad = [seed for seed, good in zip(seeds, every[:, column], strict=True) if not good]
+    names = [name for name, good in finite.items() if not good[:, column].all()]
+    verb = "is" if len(names) == 1 else "are"
+    kept = "No checkpoint was kept."
+    if directory and directory.latest_step is not None:
+        kept = f"The checkpoint of step {directory.latest_step} is kept in {directory.path}."
+    raise NonFiniteLoss(
+        f"{', '.join(names)} {verb} not finite at step {step}, seeds {bad}. {kept} "
+        f"{_cause(names, step, data)}"
+    )
+
+
+def _finite(record: History, infos: Info | None) -> dict[str, np.ndarray]:
+    """Whether each loss and hyperparameter is finite, by name, shapes (S, steps)."""
+    seeds, steps = len(record.valid_loss), 1 if infos is None else infos.train_loss.shape[1]
+    found = {}
+    if infos is not None:
+        found["the training loss"] = np.isfinite(infos.train_loss)
+        found["the validation loss of the step's batch"] = np.isfinite(infos.valid_loss)
+    at_end = {
+        "the validation loss on all training examples": record.valid_loss_on_train,
+        "the validation loss on all validation examples": record.valid_loss,
+        "the validation loss on all test examples": record.test_loss,
+    }
+    for path, leaf in jax.tree.leaves_with_path(record.unconstrained):
+        at_end[f"hyperparameter {jax.tree_util.keystr(path) or 'λ̂'}"] = leaf
+    for name, leaf in at_end.items():
+        found[name] = np.full((seeds, steps), True)
+        found[name][:, -1] = np.isfinite(leaf).reshape(seeds, -1).all(1)
+    return found
+
+
+def _cause(names: Sequence[str], step: int, data: Data) -> str:
+    if corrupted := not_finite(data):
+        return f"{', '.join(corrupted)} holds NaN or infinite numbers; fix or leave out those rows."
+    of_hyperparams = any(name.startswith("hyperparameter") for name in names)
+    if not step and of_hyperparams:
+        return (
+            "No step was taken yet, so the start itself is the cause: a function that makes it "
+            "must return values strictly inside the range of the problem's space, in natural units."
+        )
+    if not step:
+        return "No step was taken yet, so a loss itself, or its start, is the cause."
+    if "the training loss" in names:
+        return (
+            "A step size too large for the weights (or the hypernet) or for the hyperparameters is "
+            "the usual cause: try a smaller one, or optax.clip_by_global_norm."
+        )
+    if of_hyperparams:
+        return (
+            "The training loss is finite, so that the hypergradient or a step size too large for "
+            "the hyperparameters is the usual cause: try a smaller one, or "
+            "optax.clip_by_global_norm in hyper_optimizer."
+        )
+    return (
+        "The training loss is finite: a validation loss that no penalty holds back, such as the "
+        "logarithm of 0, or a step size too large, is the usual cause."
+    )
+
+
+def not_finite(data: Data) -> list[str]:
+    """The names of the data's arrays that hold NaN or infinite numbers."""
+    return [
+        f"data.{jax.tree_util.keystr(path, simple=True, separator='.')}"
+        for path, leaf in jax.tree.leaves_with_path(data)
+        if not bool(jnp.all(jnp.isfinite(leaf)))
+    ]
+
+
+def warn_if_still(history: History, seeds: Sequence[int]) -> None:
+    """Warn of seeds whose λ̂ stood still, bit for bit, over the last half of the evaluations."""
+    since = _still_since(history)
+    intervals = len(history.step) - 1
+    still = {
+        seed: int(history.step[at])
+        for seed, at in zip(seeds, since, strict=True)
+        if at < intervals and 2 * at <= intervals
+    }
+    if not still:
+        return
+    each = ", ".join(f"{seed} since step {step}" for seed, step in still.items())
+    norms = history.hypergradient_norm[-1][[seed in still for seed in seeds]]
+    if np.all(norms == 0):
+        cause = (
+            "The hypergradient is exactly zero: training that starts at, or has reached, a point "
+            "without slope (weights that are all zero, a loss that saturates), or a first phase or "
+            "accumulation of gradients that is longer than the run."
+        )
+    else:
+        cause = (
+            "The hypergradient is not zero, so that the step size has become too small to change "
+            "λ̂ (a schedule that ended at 0; hoag() with noisy gradients, or a tolerance that the "
+            "inner steps don't reach)."
+        )
+    warnings.warn(
+        f"the hyperparameters stood still, bit for bit, to the end of the run, of seeds {each}. "
+        f"{cause}",
+        RuntimeWarning,
+        stacklevel=3,  # who called fit
+    )
+
+
+def _still_since(history: History) -> np.ndarray:
+    """Index of the evaluation from which on λ̂ is the last one, shape (S,)."""
+    evaluations, seeds = history.valid_loss.shape
+    differs = np.zeros((evaluations, seeds), bool)
+    for leaf in jax.tree.leaves(history.unconstrained):
+        rows = np.asarray(leaf).reshape(evaluations, seeds, -1)
+        differs |= (rows != rows[-1:]).any(2)
+    return np.where(differs.any(0), evaluations - np.argmax(differs[::-1], axis=0), 0)

@@ -1,0 +1,125 @@
+"""Compiled programs of a run, each for all seeds at once."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from shohypernet import inner_loop
+from shohypernet import problem as problems
+from shohypernet._internal import random, sharding
+from shohypernet.batches import Data, SplitLosses, minibatch
+from shohypernet.fitting import _checks as checks
+from shohypernet.fitting._plan import Plan
+from shohypernet.hyperoptimizer import HyperOptimizer, Info
+from shohypernet.problem import Problem
+
+
+class Programs(NamedTuple):
+    """Programs of a run; keys, states and losses lead with the seed axis.
+
+    Attributes:
+      like: shapes and dtypes of a state.
+      start: `start(keys) -> state`.
+      evaluate: `evaluate(state, data) -> losses`.
+      chunk: `chunk(steps)(state, keys, data, first_step) -> (state, infos, losses)`: so many
+        steps, then an evaluation. The state's buffers are donated.
+      weights: `weights(state) -> (params, model_state)`.
+      start_trace: jaxpr of `start`.
+    """
+
+    like: Any
+    start: Callable[..., Any]
+    evaluate: Callable[..., Any]
+    chunk: Callable[[int], Any]
+    weights: Callable[..., Any]
+    start_trace: Any
+
+
+def programs(problem: Problem, method: HyperOptimizer, hyperparams: Any, plan: Plan) -> Programs:
+    """The programs of a run; nothing is compiled yet.
+
+    Args:
+      problem: as given, with λ in natural units.
+      method: built for it.
+      hyperparams: as `checks.encoded` makes them.
+      plan: sizes of the run.
+    """
+    inner = problems.relaxed(problem)
+
+    # A seed's first key starts it, and its second drives the steps.
+    def start(key: jax.Array) -> Any:
+        key_first, key_method = jax.random.split(jax.random.split(key)[0])
+        first = hyperparams(key_first) if checks.is_function(hyperparams) else hyperparams
+        return method.init(key_method, first)
+
+    def weights(state: Any) -> tuple[Any, Any]:
+        return method.weights(state), method.model_state(state)
+
+    def evaluate(state: Any, data: Data) -> SplitLosses:
+        at = *weights(state), state.hyperparams
+        splits = (sharding.constrain_if_even(split, "examples") for split in data)
+        return SplitLosses(*(inner_loop.valid_loss(inner, *at, split) for split in splits))
+
+    def chunk(steps: int) -> Any:
+        def run(state: Any, key: jax.Array, data: Data, first_step: jax.Array) -> Any:
+            state, infos = _steps(method, plan, steps, state, key, data, first_step)
+            return state, infos, evaluate(state, data)
+
+        return jax.jit(
+            sharding.each_seed(run, 2, plan.seeds_at_once),
+            donate_argnums=0,
+            out_shardings=(at, by_seed, by_seed),
+        )
+
+    traced, started = jax.make_jaxpr(jax.vmap(start), return_shape=True)(keys(plan.seeds))
+    # Without the weak types that it may start with, for a restored state has none.
+    like = sharding.laid_out(started)
+    at, by_seed = jax.tree.map(lambda leaf: leaf.sharding, like), sharding.by_seed()
+    return Programs(
+        like=like,
+        start=jax.jit(sharding.each_seed(start, 1), out_shardings=at),
+        evaluate=jax.jit(sharding.each_seed(evaluate, 1), out_shardings=by_seed),
+        chunk=chunk,
+        weights=jax.jit(sharding.each_seed(weights, 1), out_shardings=by_seed),
+        start_trace=traced,
+    )
+
+
+def _steps(
+    method: HyperOptimizer,
+    plan: Plan,
+    steps: int,
+    state: Any,
+    key: jax.Array,
+    data: Data,
+    first_step: jax.Array,
+) -> tuple[Any, Info]:
+    """Some steps of one seed."""
+    key_steps = jax.random.split(key)[1]
+    # Before the loop, for XLA makes a copy for each inner step.
+    everything = jax.tree.map(
+        lambda leaf: jnp.broadcast_to(leaf, (plan.inner_steps, *leaf.shape)), data.train
+    )
+
+    def step(state: Any, keys: jax.Array) -> tuple[Any, Info]:
+        key_train, key_valid, key_step = keys
+        train_batches = everything
+        if plan.train_batch_size is not None:
+            size = plan.inner_steps, plan.train_batch_size
+            train_batches = minibatch(key_train, data.train, size)
+        valid_batch = minibatch(key_valid, data.valid, plan.valid_batch_size)
+        train_batches = sharding.constrain(train_batches, "examples", axis=1)
+        valid_batch = sharding.constrain(valid_batch, "examples")
+        return method.step(key_step, state, train_batches, valid_batch)
+
+    # All keys in one go, for each round of hashing by itself costs as much as a small product.
+    numbers = first_step + jnp.arange(steps)
+    keys = jax.vmap(lambda n: jax.random.split(jax.random.fold_in(key_steps, n), 3))(numbers)
+    return jax.lax.scan(step, state, keys)
+
+
+def keys(seeds: list[int]) -> jax.Array:
+    """A PRNG key for each seed."""
+    return jnp.stack([random.key(seed) for seed in seeds])
