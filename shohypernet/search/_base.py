@@ -1,7 +1,17 @@
-"""What a black-box search is: it asks for trainings, and is told how they validate.
+"""The protocol of black-box searches: they ask for trials, and are told how those validate.
 
-One driver, `driver.run`, does the trainings for all of them, so they share the problem, the space
-and the accounting.
+One driver, `run`, trains the trials of all of them, so that they share the problem, the space and
+the accounting. A search of your own is a `Search` with three functions, bound to a space:
+
+    def bind(space, like):
+        def ask(key, asked):
+            keys = jax.random.split(key, 10)
+            λ = jax.vmap(lambda key: hyperparameters.sample(key, space, like))(keys)
+            return asked + 10, Proposal(np.arange(asked, asked + 10), λ, steps=100)
+
+        return Asker(init=lambda key: 0, ask=ask, tell=lambda asked, proposal, losses: asked)
+
+    run(problem, Search(bind, steps=100), data, hyperparams, optimizer=..., budget=...)
 """
 
 from collections.abc import Callable
@@ -10,44 +20,59 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from shohypernet.types import Hyperparams, Key, Space
+
+NONE_KEPT = np.zeros(0, int)
+
 
 class Proposal(NamedTuple):
-    """Trainings to be done, P of them, side by side.
+    """Trials to be trained side by side, P of them.
 
     Attributes:
-      trials: which trainings, shape (P,). A number not seen before starts from fresh weights;
-        another goes on from its own weights and optimizer state, and must be among the last
-        proposal's `kept`. All of a proposal have had as many steps.
+      trials: their numbers, shape (P,). A number not seen before starts from fresh weights;
+        another continues from its own weights and optimizer state, and must be among the last
+        proposal's `kept`. All trials of a proposal have had as many steps.
       hyperparams: λ, unconstrained, a tree with leaves (P, ...).
-      steps: updates of w that each is to have now, on top of those that it had.
-      kept: trials that a later proposal may go on with, shape (K,). The weights of others are let
-        go, but for the best's.
+      steps: updates of w for each of them now, besides those that it has had.
+      kept: trials that a later proposal may continue, shape (K,). The weights of all others are
+        released, but for those of the best.
     """
 
     trials: np.ndarray
-    hyperparams: Any
+    hyperparams: Hyperparams
     steps: int
-    kept: np.ndarray
+    kept: np.ndarray = NONE_KEPT
 
 
-class Search(NamedTuple):
-    """A black-box method: which λ are trained, and for how long.
+class Asker(NamedTuple):
+    """A search of one space, as functions of an immutable state.
 
     Attributes:
       init: `init(key) -> state`.
-      ask: `ask(key, state) -> (state, proposal)`, with no proposal (None) when it has ended.
+      ask: `ask(key, state) -> (state, proposal)`; None in place of a proposal ends the search.
       tell: `tell(state, proposal, losses) -> state`, with the validation losses of the proposal's
-        trainings, shape (P,): infinite for one that diverged, and for one that the budget did not
+        trials, shape (P,): infinite for one that diverged, and for one that the budget did not
         allow any more.
-      steps: of its first trainings, which no budget may be below.
     """
 
-    init: Callable[[jax.Array], Any]
-    ask: Callable[[jax.Array, Any], tuple[Any, Proposal | None]]
+    init: Callable[[Key], Any]
+    ask: Callable[[Key, Any], tuple[Any, Proposal | None]]
     tell: Callable[[Any, Proposal, np.ndarray], Any]
+
+
+class Search(NamedTuple):
+    """A black-box method: which λ are tried, and for how long each is trained.
+
+    Attributes:
+      bind: `bind(space, like) -> Asker`: the search of a problem's space, a tree of specs from
+        `hyperparameters`, for hyperparameters with the shapes of the arrays in `like`.
+      steps: updates of w for each of its first trials, which no budget may be below.
+    """
+
+    bind: Callable[[Space, Hyperparams], Asker]
     steps: int
 
 
 def generator(key: jax.Array) -> np.random.Generator:
-    """NumPy's randomness from a JAX key, for methods that work in NumPy."""
+    """A NumPy generator seeded by a JAX key, for methods that work in NumPy."""
     return np.random.default_rng(np.asarray(jax.random.key_data(key)))

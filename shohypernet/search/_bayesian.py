@@ -10,34 +10,35 @@ Snoek, Larochelle and Adams (2012), "Practical Bayesian Optimization of Machine 
 Algorithms", arXiv:1206.2944, sections 3.1, 3.2 and 3.4.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
 import numpy as np
 import scipy.optimize
 import scipy.stats
 
+from shohypernet._internal import validation
 from shohypernet.search import _checks as checks
 from shohypernet.search import _gaussian_process as gaussian_process
 from shohypernet.search import _slice_sampling as slice_sampling
-from shohypernet.search._base import Proposal, Search, generator
+from shohypernet.search._base import Asker, Proposal, Search, generator
 from shohypernet.search._gaussian_process import Posterior
-from shohypernet.search._unit_cube import EDGE, Cube, cube
+from shohypernet.search._unit_cube import EDGE, UnitCube, unit_cube
+from shohypernet.types import Hyperparams, Key, Space
 
 KERNELS = 10  # M
 FANTASIES = 4  # for each kernel
-BURN_IN = 20  # sweeps before the first kernel; later ones go on from the last
-CANDIDATES = 500  # spread over the cube, and as many near the best
+BURN_IN = 20  # sweeps before the first kernel; later ones continue from the last
+CANDIDATES = 500  # all over the unit cube, and as many near the best
 NEAR = (0.1, 0.01, 0.001)  # standard deviations of those near the best
 CLIMBS = 3  # candidates that are improved by their gradient
 
 
 class State(NamedTuple):
-    """What was tried and found.
+    """State of `bayesian`.
 
     Attributes:
-      points: of the cube, shape (N, D).
-      losses: their validation losses, shape (N,); infinite where the training diverged.
+      points: trials as points of the unit cube, shape (N, D).
+      losses: their validation losses, shape (N,); infinite where the trial diverged.
       parameters: the chain's last (m, log a, log s, log ℓ …), None before it began.
       pending: points that were asked for, shape (P, D).
     """
@@ -48,63 +49,61 @@ class State(NamedTuple):
     pending: np.ndarray
 
 
-def bayesian(
-    space: Any, like: Any, *, steps: int, population: int = 1, initial: int = 10
-) -> Search:
-    """Bayesian optimization with expected improvement.
+def bayesian(*, steps: int, population: int = 1, initial: int = 10) -> Search:
+    """Bayesian optimization with expected improvement, for up to some tens of hyperparameters.
 
     Args:
-      space: a tree of specs from `hyperparameters`, a prefix of `like`.
-      like: a tree of arrays that gives the hyperparameters' shapes; up to some tens of numbers.
-      steps: updates of w for each training.
-      population: trainings a proposal; 1 learns most from each.
-      initial: trainings of the first proposal, a Latin hypercube.
+      steps: updates of w for each trial.
+      population: trials in a proposal; 1 gains most from each.
+      initial: trials of the first proposal, a Latin hypercube.
 
     Returns:
       A Search without end.
 
     Raises:
-      ValueError: for an empty space, or sizes below 1, or below 2 for `initial`.
+      ValueError: for sizes below 1, or below 2 for `initial`; by `run`, for an empty space.
 
     Reference:
       Snoek, Larochelle and Adams (2012), arXiv:1206.2944.
     """
-    checks.whole("bayesian", steps=steps, population=population, initial=initial)
-    if initial < 2:
-        raise ValueError(f"bayesian() needs initial to be 2 or more, got {initial}.")
-    cell = cube(space, like)
-    nothing = np.zeros((0, cell.size))
+    validation.whole("bayesian", steps=steps, population=population)
+    checks.initial("bayesian", initial)
 
-    def ask(key: jax.Array, state: State) -> tuple[State, Proposal]:
-        rng = generator(key)
-        if not np.isfinite(state.losses).any():
-            points = scipy.stats.qmc.LatinHypercube(cell.size, rng=rng).random(initial)
-            state = state._replace(pending=points)
-        else:
-            with gaussian_process.one_thread():
-                state = _choose(rng, cell, state, population)
-        first = len(state.losses)
-        trials = np.arange(first, first + len(state.pending))
-        hyperparams = cell.hyperparams(state.pending)
-        return state, Proposal(trials, hyperparams, steps, kept=np.array([], int))
+    def bind(space: Space, like: Hyperparams) -> Asker:
+        cube = unit_cube(space, like)
+        nothing = np.zeros((0, cube.size))
 
-    def tell(state: State, proposal: Proposal, losses: np.ndarray) -> State:
-        points = np.concatenate([state.points, state.pending])
-        return State(points, np.append(state.losses, losses), state.parameters, nothing)
+        def ask(key: Key, state: State) -> tuple[State, Proposal]:
+            rng = generator(key)
+            if not np.isfinite(state.losses).any():
+                points = scipy.stats.qmc.LatinHypercube(cube.size, rng=rng).random(initial)
+                state = state._replace(pending=points)
+            else:
+                with gaussian_process.one_thread():
+                    state = _choose(rng, cube, state, population)
+            first = len(state.losses)
+            trials = np.arange(first, first + len(state.pending))
+            return state, Proposal(trials, cube.hyperparams(state.pending), steps)
 
-    start = State(nothing, np.zeros(0), None, nothing)
-    return Search(lambda key: start, ask, tell, steps)
+        def tell(state: State, proposal: Proposal, losses: np.ndarray) -> State:
+            points = np.concatenate([state.points, state.pending])
+            return State(points, np.append(state.losses, losses), state.parameters, nothing)
+
+        start = State(nothing, np.zeros(0), None, nothing)
+        return Asker(lambda key: start, ask, tell)
+
+    return Search(bind, steps)
 
 
-def _choose(rng: np.random.Generator, cell: Cube, state: State, population: int) -> State:
+def _choose(rng: np.random.Generator, cube: UnitCube, state: State, population: int) -> State:
     """The state with the points to be asked for, one chosen after another."""
-    inputs, outputs = cell.features(state.points), standardized(state.losses)
+    inputs, outputs = cube.features(state.points), standardized(state.losses)
     parameters = sample_parameters(rng, inputs, outputs, state.parameters)
     best, pending = state.points[np.argmin(outputs)], state.pending
     for _ in range(population):
-        seen = cell.features(pending)
-        known = [fantasised(rng, flat, inputs, outputs, seen) for flat in parameters]
-        pending = np.concatenate([pending, maximize(rng, cell, known, best)[None]])
+        seen = cube.features(pending)
+        known = [fantasized(rng, flat, inputs, outputs, seen) for flat in parameters]
+        pending = np.concatenate([pending, maximize(rng, cube, known, best)[None]])
     return state._replace(parameters=parameters[-1], pending=pending)
 
 
@@ -118,7 +117,7 @@ def standardized(losses: np.ndarray) -> np.ndarray:
 def sample_parameters(
     rng: np.random.Generator, inputs: np.ndarray, outputs: np.ndarray, last: np.ndarray | None
 ) -> list[np.ndarray]:
-    """M states of the chain over (m, log a, log s, log ℓ …), which goes on from its last."""
+    """M states of the chain over (m, log a, log s, log ℓ …), continued from its last."""
 
     def log_density(flat: np.ndarray) -> float:
         try:
@@ -139,7 +138,7 @@ def sample_parameters(
     return chain
 
 
-def fantasised(
+def fantasized(
     rng: np.random.Generator,
     flat: np.ndarray,
     inputs: np.ndarray,
@@ -163,21 +162,21 @@ def fantasised(
 
 
 def maximize(
-    rng: np.random.Generator, cell: Cube, known: list[Posterior], best: np.ndarray
+    rng: np.random.Generator, cube: UnitCube, known: list[Posterior], best: np.ndarray
 ) -> np.ndarray:
     """A point (D,) of the cube with nearly the greatest mean expected improvement.
 
     The best of random candidates, the continuous coordinates of a few then improved by L-BFGS.
     """
     near = best + np.repeat(NEAR, -(-CANDIDATES // len(NEAR)))[:, None] * rng.normal(
-        size=(-(-CANDIDATES // len(NEAR)) * len(NEAR), cell.size)
+        size=(-(-CANDIDATES // len(NEAR)) * len(NEAR), cube.size)
     )
-    candidates = np.concatenate([rng.random((CANDIDATES, cell.size)), near])
+    candidates = np.concatenate([rng.random((CANDIDATES, cube.size)), near])
     candidates = np.clip(candidates, EDGE, 1 - EDGE)
-    features = cell.features(candidates)
+    features = cube.features(candidates)
     values = np.mean([gaussian_process.expected_improvement(k, features) for k in known], axis=0)
     order = np.argsort(-values)[:CLIMBS]
-    if not cell.continuous.all() or values[order[0]] <= 0:
+    if not cube.continuous.all() or values[order[0]] <= 0:
         return candidates[order[0]]
     scale = values[order[0]]
 
@@ -192,7 +191,7 @@ def maximize(
             candidates[i],
             jac=True,
             method="L-BFGS-B",
-            bounds=[(EDGE, 1 - EDGE)] * cell.size,
+            bounds=[(EDGE, 1 - EDGE)] * cube.size,
             options={"maxiter": 30},
         )
         for i in order

@@ -1,14 +1,68 @@
-"""What searches refuse before anything is traced."""
+"""Checks of what searches and their driver are given, in plain words, before anything is traced."""
 
 from typing import Any
 
-from shohypernet._internal.validation import whole
+import jax
+import numpy as np
+
+from shohypernet import hyperparameters as hp
+from shohypernet._internal.validation import require, whole
+from shohypernet.search._base import Search
+from shohypernet.types import Hyperparams, Key, Space
 
 
 def eta(function: str, value: Any) -> None:
-    """Refuses to let all go on."""
+    """Refuse to let all trials go on.
+
+    Raises:
+      ValueError: for anything but a whole number of 2 or more.
+    """
     whole(function, eta=value)
-    if value < 2:
-        raise ValueError(
-            f"{function}() needs eta to be 2 or more, got {value}: one in eta goes on."
-        )
+    require(value >= 2, f"{function}() needs eta to be 2 or more, got {value}: one in eta goes on.")
+
+
+def initial(function: str, value: Any) -> None:
+    """Refuse a first proposal that no model can be fitted to.
+
+    Raises:
+      ValueError: for anything but a whole number of 2 or more.
+    """
+    whole(function, initial=value)
+    require(value >= 2, f"{function}() needs initial to be 2 or more, got {value}.")
+
+
+def search(value: Any) -> Search:
+    """A search, once it is known to be one.
+
+    Raises:
+      TypeError: for a gradient method, a builder that wasn't called, or anything else.
+    """
+    if hasattr(value, "bind") and hasattr(value, "steps"):
+        return value
+    if hasattr(value, "step") and hasattr(value, "weights"):
+        fix = "a gradient method is run by shn.fit()"
+    elif hasattr(value, "ask") and hasattr(value, "tell"):
+        fix = "an Asker is what the bind of a Search returns: shn.search.Search(bind, steps)"
+    elif callable(value):
+        fix = f"call it: shn.search.{getattr(value, '__name__', 'random_search')}(...)"
+    else:
+        fix = "make one, such as shn.search.random_search(steps=100)"
+    raise TypeError(f"search.run() needs a Search, got {type(value).__name__}; {fix}.")
+
+
+def form(key: Key, space: Space, hyperparams: Any) -> Hyperparams:
+    """Zeros in the form of the hyperparameters, which the space is a prefix of.
+
+    Args:
+      key: PRNG key of hyperparameters that a function makes.
+      space: a tree of specs.
+      hyperparams: a tree of arrays or numbers, or a function from a key to one.
+
+    Raises:
+      ValueError: for a tree that the space is no prefix of.
+    """
+    # A tree may be callable too, as an Equinox module is.
+    if callable(hyperparams) and jax.tree_util.all_leaves([hyperparams]):
+        hyperparams = jax.eval_shape(hyperparams, key)
+    hp.require_prefix(space, hyperparams)
+    return jax.tree.map(lambda leaf: np.zeros(np.shape(leaf), np.float32), hyperparams)

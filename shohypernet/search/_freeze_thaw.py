@@ -1,29 +1,30 @@
-"""Freeze-thaw: trainings are paused, and gone on with when their curve promises to tell most.
+"""Freeze-thaw: trials are paused, and continued when their curve promises the most information.
 
     a* = argmax_a  H[P_min] − E_{y_a}[ H[P_min | y_a] ],   P_min(n) = p(f_n is the least)
 
-over a basket of trainings: the old ones and the new λ with the greatest expected improvement. f_n
-is where curve n will end and y_a the next observation of a: a unit of training more for an old one,
-the first for a new one. Of actions that tell as much, that of the greatest expected improvement.
+over a basket of trials: old ones and new λ, those with the greatest expected improvement. f_n is
+where curve n will end and y_a the next observation of a: another unit of an old trial, the first of
+a new one. Of actions with as much information, that of the greatest expected improvement.
 
 Swersky, Snoek and Adams (2014), "Freeze-Thaw Bayesian Optimization", arXiv:1406.3896, Algorithm 1.
 """
 
 import contextlib
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
 import numpy as np
 import scipy.special
 import scipy.stats
 
+from shohypernet._internal import validation
 from shohypernet.search import _checks as checks
 from shohypernet.search import _learning_curves as learning_curves
 from shohypernet.search import _slice_sampling as slice_sampling
-from shohypernet.search._base import Proposal, Search, generator
+from shohypernet.search._base import Asker, Proposal, Search, generator
 from shohypernet.search._gaussian_process import improvement, one_thread
 from shohypernet.search._learning_curves import Curves, Posterior
-from shohypernet.search._unit_cube import EDGE, Cube, cube
+from shohypernet.search._unit_cube import EDGE, UnitCube, unit_cube
+from shohypernet.types import Hyperparams, Key, Space
 
 OLD, NEW = 10, 3  # of the basket, the paper's
 CANDIDATES = 200  # for the new ones
@@ -36,13 +37,13 @@ TIE = 0.003  # nats, less than which the draws don't tell apart
 
 
 class State(NamedTuple):
-    """The curves, and the chain of parameters.
+    """State of `freeze_thaw`: the curves, and the chain of parameters.
 
     Attributes:
-      points: of the cube, shape (N, D).
+      points: trials as points of the unit cube, shape (N, D).
       values: losses of each after 1, 2, … units, shape (N, units); infinite where it diverged.
       lengths: units that each has had, shape (N,).
-      chain: the last states of the chain of the model's parameters.
+      chain: last states of the chain of the model's parameters.
     """
 
     points: np.ndarray
@@ -51,53 +52,53 @@ class State(NamedTuple):
     chain: list[np.ndarray]
 
 
-def freeze_thaw(
-    space: Any, like: Any, *, unit_steps: int, units: int = 10, initial: int = 5
-) -> Search:
-    """Freeze-thaw Bayesian optimization.
+def freeze_thaw(*, unit_steps: int, units: int = 10, initial: int = 5) -> Search:
+    """Freeze-thaw Bayesian optimization, for about ten hyperparameters at most.
 
     Args:
-      space: a tree of specs from `hyperparameters`, a prefix of `like`.
-      like: a tree of arrays that gives the hyperparameters' shapes; about ten numbers at most.
-      unit_steps: updates of w from one look at a training to the next.
-      units: the most that one training gets.
-      initial: trainings that get a first unit before there is a model, a Latin hypercube.
+      unit_steps: updates of w from one validation of a trial to the next.
+      units: the most units that one trial gets.
+      initial: trials that get a first unit before there is a model, a Latin hypercube.
 
     Returns:
-      A Search without end, that proposes one training at a time.
+      A Search without end, that proposes one trial at a time.
 
     Raises:
-      ValueError: for an empty space, or sizes below 1, or below 2 for `initial`.
+      ValueError: for sizes below 1, or below 2 for `initial`; by `run`, for an empty space.
 
     Reference:
       Algorithm 1 of arXiv:1406.3896.
     """
-    checks.whole("freeze_thaw", unit_steps=unit_steps, units=units, initial=initial)
-    if initial < 2:
-        raise ValueError(f"freeze_thaw() needs initial to be 2 or more, got {initial}.")
-    cell = cube(space, like)
+    validation.whole("freeze_thaw", unit_steps=unit_steps, units=units)
+    checks.initial("freeze_thaw", initial)
 
-    def ask(key: jax.Array, state: State) -> tuple[State, Proposal]:
-        rng = generator(key)
-        if np.isfinite(state.values[state.lengths > 0]).any():
-            with one_thread():
-                chosen, state = _choose(rng, cell, state, units)
-        else:
-            points = scipy.stats.qmc.LatinHypercube(cell.size, rng=rng).random(initial)
-            chosen = np.arange(len(state.points), len(state.points) + initial)
-            state = _with_points(state, points)
-        kept = np.flatnonzero(_thawable(state, units))
-        hyperparams = cell.hyperparams(state.points[chosen])
-        return state, Proposal(chosen, hyperparams, unit_steps, kept)
+    def bind(space: Space, like: Hyperparams) -> Asker:
+        cube = unit_cube(space, like)
 
-    def tell(state: State, proposal: Proposal, losses: np.ndarray) -> State:
-        values, lengths = state.values.copy(), state.lengths.copy()
-        values[proposal.trials, lengths[proposal.trials]] = losses
-        lengths[proposal.trials] += 1
-        return state._replace(values=values, lengths=lengths)
+        def ask(key: Key, state: State) -> tuple[State, Proposal]:
+            rng = generator(key)
+            if np.isfinite(state.values[state.lengths > 0]).any():
+                with one_thread():
+                    chosen, state = _choose(rng, cube, state, units)
+            else:
+                points = scipy.stats.qmc.LatinHypercube(cube.size, rng=rng).random(initial)
+                chosen = np.arange(len(state.points), len(state.points) + initial)
+                state = _with_points(state, points)
+            kept = np.flatnonzero(_thawable(state, units))
+            hyperparams = cube.hyperparams(state.points[chosen])
+            return state, Proposal(chosen, hyperparams, unit_steps, kept)
 
-    start = State(np.zeros((0, cell.size)), np.zeros((0, units)), np.zeros(0, int), [])
-    return Search(lambda key: start, ask, tell, unit_steps)
+        start = State(np.zeros((0, cube.size)), np.zeros((0, units)), np.zeros(0, int), [])
+        return Asker(lambda key: start, ask, _tell)
+
+    return Search(bind, unit_steps)
+
+
+def _tell(state: State, proposal: Proposal, losses: np.ndarray) -> State:
+    values, lengths = state.values.copy(), state.lengths.copy()
+    values[proposal.trials, lengths[proposal.trials]] = losses
+    lengths[proposal.trials] += 1
+    return state._replace(values=values, lengths=lengths)
 
 
 def information_gain(
@@ -119,7 +120,7 @@ def information_gain(
     mean, covariance = known.mean[basket], known.covariance[np.ix_(basket, basket)]
 
     def entropy(means: np.ndarray, covariance: np.ndarray) -> float:
-        """The mean entropy of P_min over several means, shape (K, B)."""
+        """Mean entropy of P_min over several means, shape (K, B)."""
         draws = means[:, None] + noise @ _root(covariance).T
         chances = np.mean(draws.argmin(axis=2)[..., None] == np.arange(len(basket)), axis=1)
         return float(scipy.special.entr(chances).sum(axis=1).mean())
@@ -135,18 +136,18 @@ def information_gain(
 
 
 def _choose(
-    rng: np.random.Generator, cell: Cube, state: State, units: int
+    rng: np.random.Generator, cube: UnitCube, state: State, units: int
 ) -> tuple[np.ndarray, State]:
     """The curve to be observed next, as an array of one, and the state with it."""
     values, count = _standardized(state), len(state.points)
-    old = Curves(cell.features(state.points), values, state.lengths)
+    old = Curves(cube.features(state.points), values, state.lengths)
     chain = _advance(rng, old, state.chain)
     last = values[np.arange(count), state.lengths - 1]
-    near = state.points[np.argmin(last)] + NEAR * rng.normal(size=(CANDIDATES // 2, cell.size))
-    candidates = np.concatenate([rng.random((CANDIDATES // 2, cell.size)), near])
+    near = state.points[np.argmin(last)] + NEAR * rng.normal(size=(CANDIDATES // 2, cube.size))
+    candidates = np.concatenate([rng.random((CANDIDATES // 2, cube.size)), near])
     candidates = np.clip(candidates, EDGE, 1 - EDGE)
     curves = Curves(
-        np.concatenate([old.inputs, cell.features(candidates)]),
+        np.concatenate([old.inputs, cube.features(candidates)]),
         np.pad(values, ((0, CANDIDATES), (0, 0))),
         np.pad(state.lengths, (0, CANDIDATES)),
     )
@@ -167,7 +168,7 @@ def _choose(
 
 
 def _improvement(known: Posterior, observed: int) -> np.ndarray:
-    """How far each end is expected to be below the least mean of those that were observed."""
+    """Expected improvement of each end on the least mean of those that were observed."""
     deviation = np.sqrt(np.maximum(np.diag(known.covariance), 1e-12))
     return improvement(known.mean[:observed].min() - known.mean, deviation)
 
@@ -198,7 +199,7 @@ def _standardized(state: State) -> np.ndarray:
 
 
 def _thawable(state: State, units: int) -> np.ndarray:
-    """Which trainings may go on, shape (N,): those that are neither finished nor diverged."""
+    """Which trials may go on, shape (N,): those that are neither finished nor diverged."""
     seen = np.arange(units) < state.lengths[:, None]
     return (state.lengths < units) & np.all(np.isfinite(state.values) | ~seen, axis=1)
 

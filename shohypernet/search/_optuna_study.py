@@ -1,6 +1,6 @@
-"""What the searches through Optuna need of it: a study in a storage, its samplers and heartbeats.
+"""An Optuna study in a storage, with the sampler and the heartbeats of a search through Optuna.
 
-Only imported by those who search through Optuna, for it is an extra.
+Imported by searches through Optuna alone, for it is an extra.
 """
 
 import os
@@ -9,7 +9,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -21,10 +21,10 @@ from optuna.distributions import (
     IntDistribution,
 )
 from optuna.samplers import BaseSampler
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from shohypernet import hyperparameters as hp
-from shohypernet.search._unit_cube import Cube
+from shohypernet.search._unit_cube import UnitCube
 
 SQLITE_PATIENCE = 60.0  # seconds to wait for another process to let go of the file
 UNLIKELY = 1e-3  # of an unbounded prior, what is left out at either end
@@ -34,13 +34,13 @@ class Study:
     """An Optuna study that this process may share with others.
 
     Args:
-      name: of the study, in its storage.
+      name: name of the study in its storage.
       storage: an SQLAlchemy URL, or None for this process' memory.
-      sampler: makes an Optuna sampler from a seed.
-      entropy: what makes this search's randomness its own.
-      cell: the unit cube of the space.
-      heartbeat: seconds from one sign of life to the next. After two without, a trial counts as
-        that of a dead process, and another picks it up.
+      sampler: a function from a seed to an Optuna sampler.
+      entropy: entropy of this search's random numbers.
+      cube: unit cube of the space.
+      heartbeat: seconds between heartbeats. After two without, a trial counts as that of a dead
+        process, and another process picks it up.
     """
 
     def __init__(
@@ -49,10 +49,10 @@ class Study:
         storage: str | None,
         sampler: Callable[[int], BaseSampler],
         entropy: list[int],
-        cell: Cube,
+        cube: UnitCube,
         heartbeat: int,
     ) -> None:
-        """Makes the study, or opens the one that is there."""
+        """Create the study, or open the one that is there."""
         self._storage: Any = None
         if storage is not None:
             with _quiet():
@@ -74,16 +74,16 @@ class Study:
             sampler=_ByNumber(sampler, entropy),
             load_if_exists=True,
         )
-        self._cell, self._heartbeat = cell, heartbeat
-        self._distributions = dict(zip(cell.names, map(_distribution, cell.specs), strict=True))
+        self._cube, self._heartbeat = cube, heartbeat
+        self._distributions = dict(zip(cube.names, map(_distribution, cube.specs), strict=True))
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
         self._beating: threading.Event | None = None
 
     def places(self, most: int | None, wanted: int) -> tuple[int, bool]:
-        """How many trials may be begun now, up to `wanted`, and whether there may be more later.
+        """Number of trials that may begin now, up to `wanted`, and whether more may come later.
 
         Args:
-          most: trials to complete in all, by all processes; None for no limit.
+          most: total of trials to complete, by all processes; None for no limit.
           wanted: the most to begin now.
         """
         if self._storage is not None:
@@ -100,8 +100,8 @@ class Study:
         ]
         return max(0, min(wanted, most - len(trials))), bool(others)
 
-    def ask(self) -> tuple[Trial, np.ndarray]:
-        """A new trial, or one that a dead process left, and its values (D,) in natural units."""
+    def ask(self) -> tuple[int, np.ndarray]:
+        """Number of a new trial, or of one that a dead process left, and its values (D,)."""
         with _quiet():
             trial = self.optuna.ask(self._distributions)
         self._beat([trial.number])
@@ -109,12 +109,12 @@ class Study:
         values = [
             # Of a category, the index.
             self._distributions[name].to_internal_repr(trial.params[name])
-            for name in self._cell.names
+            for name in self._cube.names
         ]
-        return trial, np.array(values)
+        return trial.number, np.array(values)
 
     def surplus(self, numbers: Iterable[int], most: int | None) -> list[int]:
-        """Those trials that others were quicker than, where two processes took one last place."""
+        """Those trials that came second, where two processes took one last place."""
         if most is None:
             return []
         states = TrialState.COMPLETE, TrialState.RUNNING
@@ -122,7 +122,7 @@ class Study:
         return sorted({trial.number for trial in counted[most:]} & set(numbers))
 
     def tell(self, number: int, loss: float) -> None:
-        """Ends a trial: complete with a finite loss, failed with another."""
+        """End a trial: complete with a finite loss, failed with another."""
         # A trial is finished already if this process was taken for dead.
         if np.isfinite(loss):
             self.optuna.tell(number, loss, skip_if_finished=True)
@@ -130,7 +130,7 @@ class Study:
             self.optuna.tell(number, state=TrialState.FAIL, skip_if_finished=True)
 
     def start_beating(self, numbers: list[int]) -> None:
-        """Gives signs of life of some trials, in a thread, until `stop_beating`."""
+        """Record heartbeats of some trials, in a thread, until `stop_beating`."""
         self.stop_beating()
         if self._storage is None:
             return
@@ -144,10 +144,13 @@ class Study:
         threading.Thread(target=beat, daemon=True).start()
 
     def stop_beating(self) -> None:
-        """Gives no more of them."""
+        """Record no more heartbeats."""
         if self._beating:
             self._beating.set()
             self._beating = None
+
+    def __reduce__(self) -> Any:
+        return PastStudy, (self.optuna.study_name, self.optuna.get_trials())
 
     def _beat(self, numbers: Iterable[int]) -> None:
         if self._storage is None:
@@ -158,8 +161,20 @@ class Study:
             self._storage.record_heartbeat(trial)
 
 
+class PastStudy(NamedTuple):
+    """A study as it is pickled: without storage, whose URL may hold a password, and sampler.
+
+    Attributes:
+      name: name of the study.
+      trials: Optuna's frozen trials.
+    """
+
+    name: str
+    trials: list[FrozenTrial]
+
+
 class _ByNumber(BaseSampler):
-    """Another sampler, seeded anew for each trial by its number.
+    """A sampler that is seeded for each trial by its number.
 
     So processes that share a study never draw the same, and a trial is the same whoever runs it.
     """

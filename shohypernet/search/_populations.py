@@ -1,8 +1,9 @@
-"""Populations of trainings, compiled and vmapped, in waves that keep within a memory bound.
+"""Populations of inner runs, compiled and vmapped, that keep within a memory bound.
 
-A wave is an array of trainings, (seeds, width). All trainings of a seed start from the same weights
-and see the same minibatches, so that they differ by λ alone, and each minibatch is read once for
-all of them: their products are one wide one.
+A population is an array of inner runs, (seeds, width). All inner runs of a seed start from the same
+weights and see the same minibatches, so that they differ by λ alone, and each minibatch is read
+once for all of them: their products are one wide one. What is too many for the memory bound is
+trained by one population after another.
 """
 
 import time
@@ -16,51 +17,52 @@ import optax
 
 from shohypernet import inner_loop
 from shohypernet.batches import Data
-from shohypernet.inner_loop import TrainState as Training
+from shohypernet.inner_loop import TrainState
 from shohypernet.problem import Problem
+from shohypernet.types import Hyperparams, Key
 
-# Weights, gradient, update and what goes in and comes out, in units of one training's state: a
+# Weights, gradient, update and what goes in and comes out, in units of one inner run's state: a
 # first guess, which XLA's own account corrects.
-STATES_A_TRAINING = 4
+STATES_PER_RUN = 4
 
 
 class Job(NamedTuple):
-    """Trainings of one seed, P of them, all with as many steps behind them.
+    """Inner runs of one seed, P of them, all with as many steps behind them.
 
     Attributes:
-      key: the seed's key of its trainings.
-      trainings: their weights and optimizer states so far, P trees of NumPy arrays.
+      key: PRNG key of the seed's inner runs.
+      states: their states so far, P trees of NumPy arrays.
       hyperparams: λ, leaves (P, ...).
       done: steps behind them.
     """
 
-    key: jax.Array
-    trainings: Sequence[Training]
-    hyperparams: Any
+    key: Key
+    states: Sequence[TrainState]
+    hyperparams: Hyperparams
     done: int
 
 
 class Outcome(NamedTuple):
-    """What became of a job: trainings P trees of NumPy arrays, losses of shape (P,)."""
+    """States after a job, P trees of NumPy arrays, and their losses, shape (P,)."""
 
-    trainings: Sequence[Training]
+    states: Sequence[TrainState]
     valid_loss: np.ndarray
     test_loss: np.ndarray
 
 
-class Waves:
-    """Runs jobs; holds what is compiled.
+class Populations:
+    """Compiled programs that train jobs.
 
     Args:
-      problem: what is tuned.
-      optimizer: α, of the weights.
+      problem: the problem, whose losses read λ as the jobs give it.
+      optimizer: α, optimizer of the weights.
       data: three splits, on the device.
-      batch_size: examples a step; None takes all of them.
-      memory: bytes that a wave may take besides the data.
+      batch_size: examples per step; None takes all of them.
+      memory: bytes that a population may take besides the data.
 
     Attributes:
       compile_seconds: time spent in compiling.
-      widest: trainings a seed that fit in memory side by side, by the number of seeds.
+      widest: inner runs of a seed that fit in memory side by side, by the number of seeds.
     """
 
     def __init__(
@@ -71,44 +73,44 @@ class Waves:
         batch_size: int | None,
         memory: int,
     ) -> None:
-        """Compiles nothing yet."""
+        """Compile nothing yet."""
         self.compile_seconds = 0.0
         self._start = jax.jit(lambda key: inner_loop.start(problem, optimizer, key))
-        self._wave = jax.jit(_program(problem, optimizer, batch_size))
+        self._population = jax.jit(_program(problem, optimizer, batch_size))
         self._data, self._memory = data, memory
         self._data_bytes = _bytes(data)
         self._compiled: dict[tuple[int, int], Any] = {}
         self.widest: dict[int, int] = {}
 
-    def start(self, key: jax.Array) -> Training:
-        """A seed's training before its first step, in NumPy."""
+    def start(self, key: Key) -> TrainState:
+        """State of a seed's inner runs before their first step, in NumPy."""
         return jax.device_get(self._start(key))
 
     def run(self, jobs: Sequence[Job], steps: int) -> list[Outcome]:
-        """Trains all jobs, one a seed, for as many steps.
+        """Train all jobs, one for each seed, for as many steps.
 
         Raises:
-          ValueError: if not even one training a seed fits in memory.
+          ValueError: if not even one inner run of each seed fits in memory.
         """
-        longest = max(len(job.trainings) for job in jobs)
+        longest = max(len(job.states) for job in jobs)
         pieces, first = [], 0
         while first < longest:
             compiled, width = self._compile(jobs, longest - first)
             columns = [_columns(job, first, width) for job in jobs]
-            trainings, hyperparams = jax.tree.map(lambda *leaves: np.stack(leaves), *columns)
+            states, hyperparams = jax.tree.map(lambda *leaves: np.stack(leaves), *columns)
             keys = jnp.stack([job.key for job in jobs])
             done = jnp.array([job.done for job in jobs], jnp.int32)
-            wave = compiled(trainings, hyperparams, keys, done, jnp.int32(steps), self._data)
-            pieces.append(jax.device_get(wave))
+            trained = compiled(states, hyperparams, keys, done, jnp.int32(steps), self._data)
+            pieces.append(jax.device_get(trained))
             first += width
         joined = jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=1), *pieces)
-        return [_outcome(joined, seed, len(job.trainings)) for seed, job in enumerate(jobs)]
+        return [_outcome(joined, seed, len(job.states)) for seed, job in enumerate(jobs)]
 
     def _compile(self, jobs: Sequence[Job], wanted: int) -> tuple[Any, int]:
-        """A compiled wave for some seeds, and its width: `wanted` padded, or what memory allows."""
+        """A program for some seeds, and its width: `wanted` padded, or what memory allows."""
         seeds, example = len(jobs), jobs[0]
         if seeds not in self.widest:
-            each = STATES_A_TRAINING * _bytes(example.trainings[0])
+            each = STATES_PER_RUN * _bytes(example.states[0])
             self.widest[seeds] = max(1, self._memory // (each * seeds))
         # One that is there and at most twice as wide as it need be spares a compilation.
         there = [width for known, width in self._compiled if known == seeds]
@@ -125,7 +127,7 @@ class Waves:
                 return compiled, width
             if width == 1:
                 raise ValueError(
-                    f"one training for each of {seeds} seeds takes {taken:,} bytes, more than "
+                    f"one inner run for each of {seeds} seeds takes {taken:,} bytes, more than "
                     f"memory={self._memory:,}; allow more, take a smaller batch_size or run fewer "
                     "seeds at once."
                 )
@@ -134,14 +136,14 @@ class Waves:
     def _lower(self, example: Job, seeds: int, width: int) -> Any:
         began = time.perf_counter()
         hyperparams = jax.tree.map(lambda leaf: leaf[0], example.hyperparams)
-        trainings, hyperparams = jax.tree.map(
+        states, hyperparams = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct((seeds, width, *leaf.shape), leaf.dtype),
-            (example.trainings[0], hyperparams),
+            (example.states[0], hyperparams),
         )
         keys = jax.ShapeDtypeStruct((seeds,), example.key.dtype)
         done = jax.ShapeDtypeStruct((seeds,), jnp.int32)
-        compiled = self._wave.lower(
-            trainings, hyperparams, keys, done, jnp.int32(0), self._data
+        compiled = self._population.lower(
+            states, hyperparams, keys, done, jnp.int32(0), self._data
         ).compile()
         self.compile_seconds += time.perf_counter() - began
         return compiled
@@ -157,40 +159,53 @@ class Waves:
 def _program(
     problem: Problem, optimizer: optax.GradientTransformation, batch_size: int | None
 ) -> Any:
-    def one_step(key: jax.Array, state: Training, hyperparams: Any, examples: Any) -> Training:
-        return inner_loop.update(
+    def one_step(
+        key: Key, state: TrainState, hyperparams: Hyperparams, examples: Any
+    ) -> TrainState:
+        return inner_loop.drawn_step(
             problem, optimizer, key, state, hyperparams, examples, batch_size=batch_size
         )[0]
 
-    # The key is not mapped, so a seed's trainings share what is drawn from it.
-    all_trainings = jax.vmap(one_step, in_axes=(None, 0, 0, None))
+    # The key is not mapped, so a seed's inner runs share what is drawn from it.
+    all_runs = jax.vmap(one_step, in_axes=(None, 0, 0, None))
 
     def one_seed(
-        states: Training, hyperparams: Any, key: jax.Array, done: jax.Array, steps: Any, data: Data
-    ) -> tuple[Training, jax.Array, jax.Array]:
-        def body(step: Any, states: Training) -> Training:
+        states: TrainState,
+        hyperparams: Hyperparams,
+        key: Key,
+        done: jax.Array,
+        steps: jax.Array,
+        data: Data,
+    ) -> tuple[TrainState, jax.Array, jax.Array]:
+        def body(step: jax.Array, states: TrainState) -> TrainState:
             key_step = inner_loop.step_key(key, done + step)
-            return all_trainings(key_step, states, hyperparams, data.train)
+            return all_runs(key_step, states, hyperparams, data.train)
 
         # The number of steps is no constant, so that every rung of a bracket is the same program.
         states = jax.lax.fori_loop(0, steps, body, states)
-        losses = jax.vmap(problem.valid_loss, in_axes=(0, 0, None))
-        valid = losses(states.params, hyperparams, data.valid)
-        return states, valid, losses(states.params, hyperparams, data.test)
+        losses = jax.vmap(_valid_loss, in_axes=(None, 0, 0, None))
+        valid = losses(problem, states, hyperparams, data.valid)
+        return states, valid, losses(problem, states, hyperparams, data.test)
 
     return jax.vmap(one_seed, in_axes=(0, 0, 0, 0, None, None))
 
 
-def _columns(job: Job, first: int, width: int) -> tuple[Training, Any]:
-    """Trainings `first` to `first + width` of a job, stacked; the last is repeated to fill up."""
-    columns = np.minimum(np.arange(first, first + width), len(job.trainings) - 1)
-    chosen = [job.trainings[column] for column in columns]
+def _valid_loss(
+    problem: Problem, state: TrainState, hyperparams: Hyperparams, examples: Any
+) -> jax.Array:
+    return inner_loop.valid_loss(problem, state.params, state.model_state, hyperparams, examples)
+
+
+def _columns(job: Job, first: int, width: int) -> tuple[TrainState, Hyperparams]:
+    """Inner runs `first` to `first + width` of a job, stacked; the last is repeated to fill up."""
+    columns = np.minimum(np.arange(first, first + width), len(job.states) - 1)
+    chosen = [job.states[column] for column in columns]
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *chosen)
     return stacked, jax.tree.map(lambda leaf: np.asarray(leaf)[columns], job.hyperparams)
 
 
-def _outcome(wave: tuple[Training, np.ndarray, np.ndarray], seed: int, count: int) -> Outcome:
-    states, valid, test = jax.tree.map(lambda leaf: leaf[seed, :count], wave)
+def _outcome(trained: tuple[TrainState, np.ndarray, np.ndarray], seed: int, count: int) -> Outcome:
+    states, valid, test = jax.tree.map(lambda leaf: leaf[seed, :count], trained)
     each = [jax.tree.map(lambda leaf, i=i: leaf[i], states) for i in range(count)]
     return Outcome(each, valid, test)
 

@@ -6,46 +6,47 @@ Bergstra and Bengio (2012), "Random Search for Hyper-Parameter Optimization", Jo
 Learning Research 13. With it, Algorithm 1 of arXiv:1802.09419 is the paper's own baseline.
 """
 
-from typing import Any
-
 import jax
 import numpy as np
 
 from shohypernet import hyperparameters as hp
-from shohypernet.search import _checks as checks
-from shohypernet.search._base import Proposal, Search
-from shohypernet.search._unit_cube import cube
+from shohypernet._internal import validation
+from shohypernet.search._base import Asker, Proposal, Search
+from shohypernet.search._unit_cube import unit_cube
+from shohypernet.types import Hyperparams, Key, Space
 
 
-def random_search(space: Any, like: Any, *, steps: int, population: int = 100) -> Search:
-    """Search by draws from the prior of a space.
+def random_search(*, steps: int, population: int = 100) -> Search:
+    """Search by draws from the prior of the space.
 
     Args:
-      space: a tree of specs from `hyperparameters`, a prefix of `like`.
-      like: a tree of arrays that gives the hyperparameters' shapes.
-      steps: updates of w for each training.
-      population: trainings a proposal.
+      steps: updates of w for each trial.
+      population: trials in a proposal.
 
     Returns:
       A Search without end.
 
     Raises:
-      ValueError: for an empty space, or steps or a population below 1.
+      ValueError: for steps or a population below 1; by `run`, for an empty space.
 
     Reference:
       Bergstra and Bengio (2012).
     """
-    checks.whole("random_search", steps=steps, population=population)
-    cube(space, like)
+    validation.whole("random_search", steps=steps, population=population)
 
-    @jax.jit
-    def draw(key: jax.Array) -> Any:
-        keys = jax.random.split(key, population)
-        return jax.vmap(hp.sample, (0, None, None))(keys, space, like)
+    def bind(space: Space, like: Hyperparams) -> Asker:
+        unit_cube(space, like)  # refuses an empty space
 
-    def ask(key: jax.Array, asked: int) -> tuple[int, Proposal]:
-        trials = np.arange(asked, asked + population)
-        return asked + population, Proposal(trials, draw(key), steps, kept=np.array([], int))
+        @jax.jit
+        def draw(key: Key) -> Hyperparams:
+            keys = jax.random.split(key, population)
+            return jax.vmap(hp.sample, (0, None, None))(keys, space, like)
 
-    # Its state is the number of λ asked for.
-    return Search(lambda key: 0, ask, lambda asked, proposal, losses: asked, steps)
+        def ask(key: Key, asked: int) -> tuple[int, Proposal]:
+            trials = np.arange(asked, asked + population)
+            return asked + population, Proposal(trials, draw(key), steps)
+
+        # Its state is the number of trials so far.
+        return Asker(lambda key: 0, ask, lambda asked, proposal, losses: asked)
+
+    return Search(bind, steps)

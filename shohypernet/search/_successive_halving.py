@@ -1,6 +1,6 @@
-"""Successive halving: train many a little, go on with the best.
+"""Successive halving: train many trials a little, go on with the best.
 
-    n_i = ⌊n η^{-i}⌋ trainings reach r_i = r η^i steps, i = 0 … s;
+    n_i = ⌊n η^{-i}⌋ trials reach r_i = r η^i steps, i = 0 … s;
     those of rung i + 1 are the n_{i+1} of rung i with the least validation loss
 
 Jamieson and Talwalkar (2016), "Non-stochastic Best Arm Identification and Hyperparameter
@@ -9,74 +9,73 @@ Optimization", arXiv:1502.07943, with η = 2; any η as in Li et al. (2016), arX
 
 import functools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from shohypernet import hyperparameters as hp
+from shohypernet._internal import validation
 from shohypernet.search import _checks as checks
-from shohypernet.search._base import Proposal, Search
-from shohypernet.search._unit_cube import cube
+from shohypernet.search._base import NONE_KEPT, Asker, Proposal, Search
+from shohypernet.search._unit_cube import unit_cube
+from shohypernet.types import Hyperparams, Key, Space
 
 
 class Rung(NamedTuple):
     """A stage of a bracket.
 
     Attributes:
-      trainings: how many take part.
+      trials: number of trials that take part.
       steps: updates of w that each has had at its end.
     """
 
-    trainings: int
+    trials: int
     steps: int
 
 
 class State(NamedTuple):
-    """Where a search among brackets is.
+    """State of `successive_halving` and `hyperband`.
 
     Attributes:
       bracket: number of the bracket.
       rung: number of the rung in it.
       trials: those of the rung, once they are known.
-      hyperparams: their λ.
-      asked: trainings begun, over all brackets.
+      hyperparams: their λ, unconstrained.
+      asked: trials begun, over all brackets.
     """
 
     bracket: int
     rung: int
     trials: np.ndarray
-    hyperparams: Any
+    hyperparams: Hyperparams
     asked: int
 
 
-def successive_halving(
-    space: Any, like: Any, *, population: int = 81, steps: int, eta: int = 3
-) -> Search:
-    """Successive halving, begun anew with other λ for as long as the budget lasts.
+FIRST = State(bracket=0, rung=0, trials=NONE_KEPT, hyperparams=None, asked=0)
+
+
+def successive_halving(*, population: int = 81, steps: int, eta: int = 3) -> Search:
+    """Successive halving, restarted with other λ for as long as the budget lasts.
 
     Args:
-      space: a tree of specs from `hyperparameters`, a prefix of `like`.
-      like: a tree of arrays that gives the hyperparameters' shapes.
-      population: n, trainings of the first rung.
+      population: n, trials of the first rung.
       steps: r, updates of w for each in the first rung; the last one standing gets r η^s,
         s = ⌊log_η n⌋.
-      eta: η, one in how many goes on.
+      eta: η; one trial in η goes on.
 
     Returns:
-      A Search without end. Trainings that go on do so from their own weights and optimizer state.
+      A Search without end. Trials that go on do so from their own weights and optimizer state.
 
     Raises:
-      ValueError: for an empty space, sizes below 1, or an eta below 2.
+      ValueError: for sizes below 1, or an eta below 2; by `run`, for an empty space.
 
     Reference:
       Jamieson and Talwalkar (2016), arXiv:1502.07943.
     """
-    checks.whole("successive_halving", population=population, steps=steps)
+    validation.whole("successive_halving", population=population, steps=steps)
     checks.eta("successive_halving", eta)
-    return among_brackets(
-        space, like, [bracket(population, steps, eta, whole_log(population, eta))]
-    )
+    return among_brackets([bracket(population, steps, eta, whole_log(population, eta))])
 
 
 def bracket(population: int, steps: float, eta: int, halvings: int) -> list[Rung]:
@@ -92,38 +91,44 @@ def whole_log(number: int, base: int) -> int:
     return power
 
 
-def among_brackets(space: Any, like: Any, brackets: Sequence[Sequence[Rung]]) -> Search:
-    """Successive halving in one bracket after another, over and over, with λ from the prior."""
-    cube(space, like)
+def among_brackets(brackets: Sequence[Sequence[Rung]]) -> Search:
+    """Successive halving in one bracket after another, in a cycle, with λ from the prior."""
 
-    @functools.partial(jax.jit, static_argnums=1)
-    def draw(key: jax.Array, count: int) -> Any:
-        return jax.vmap(hp.sample, (0, None, None))(jax.random.split(key, count), space, like)
+    def bind(space: Space, like: Hyperparams) -> Asker:
+        unit_cube(space, like)  # refuses an empty space
 
-    def ask(key: jax.Array, state: State) -> tuple[State, Proposal]:
-        rungs = brackets[state.bracket]
-        rung, before = rungs[state.rung], rungs[state.rung - 1].steps if state.rung else 0
-        if not state.rung:
-            trials = np.arange(state.asked, state.asked + rung.trainings)
-            state = state._replace(
-                trials=trials,
-                hyperparams=jax.device_get(draw(key, rung.trainings)),
-                asked=state.asked + rung.trainings,
-            )
-        last = state.rung == len(rungs) - 1
-        kept = np.array([], int) if last else state.trials
-        return state, Proposal(state.trials, state.hyperparams, rung.steps - before, kept)
+        @functools.partial(jax.jit, static_argnums=1)
+        def draw(key: Key, count: int) -> Hyperparams:
+            return jax.vmap(hp.sample, (0, None, None))(jax.random.split(key, count), space, like)
 
-    def tell(state: State, proposal: Proposal, losses: np.ndarray) -> State:
-        rungs = brackets[state.bracket]
-        if state.rung == len(rungs) - 1:
-            return state._replace(bracket=(state.bracket + 1) % len(brackets), rung=0)
-        best = np.argsort(losses, kind="stable")[: rungs[state.rung + 1].trainings]
-        return state._replace(
-            rung=state.rung + 1,
-            trials=proposal.trials[best],
-            hyperparams=jax.tree.map(lambda leaf: leaf[best], proposal.hyperparams),
-        )
+        def ask(key: Key, state: State) -> tuple[State, Proposal]:
+            rungs = brackets[state.bracket]
+            rung, before = rungs[state.rung], rungs[state.rung - 1].steps if state.rung else 0
+            if not state.rung:
+                state = state._replace(
+                    trials=np.arange(state.asked, state.asked + rung.trials),
+                    hyperparams=jax.device_get(draw(key, rung.trials)),
+                    asked=state.asked + rung.trials,
+                )
+            last = state.rung == len(rungs) - 1
+            kept = NONE_KEPT if last else state.trials
+            return state, Proposal(state.trials, state.hyperparams, rung.steps - before, kept)
 
-    first = State(bracket=0, rung=0, trials=np.array([], int), hyperparams=None, asked=0)
-    return Search(lambda key: first, ask, tell, brackets[0][0].steps)
+        return Asker(lambda key: FIRST, ask, functools.partial(_tell, brackets))
+
+    return Search(bind, brackets[0][0].steps)
+
+
+def _tell(
+    brackets: Sequence[Sequence[Rung]], state: State, proposal: Proposal, losses: np.ndarray
+) -> State:
+    """The state at the next rung, whose trials are the best of this one's, or the next bracket."""
+    rungs = brackets[state.bracket]
+    if state.rung == len(rungs) - 1:
+        return state._replace(bracket=(state.bracket + 1) % len(brackets), rung=0)
+    best = np.argsort(losses, kind="stable")[: rungs[state.rung + 1].trials]
+    return state._replace(
+        rung=state.rung + 1,
+        trials=proposal.trials[best],
+        hyperparams=jax.tree.map(lambda leaf: leaf[best], proposal.hyperparams),
+    )

@@ -3,8 +3,8 @@
     l(λ) = p(λ | L < y*),  g(λ) = p(λ | L ≥ y*);   λ_next = argmax of l(λ) / g(λ) among draws from l
 
 Bergstra, Bardenet, Bengio and Kégl (2011), "Algorithms for Hyper-Parameter Optimization". The
-densities are Optuna's (Akiba et al., 2019, arXiv:1907.10902); the trainings are our driver's. With
-a storage, processes and machines share one study, which outlives any of them.
+densities are Optuna's (Akiba et al., 2019, arXiv:1907.10902); the trials are trained by our driver.
+With a storage, processes and machines share one study, which outlives any of them.
 """
 
 import time
@@ -14,27 +14,27 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from shohypernet.search import _checks as checks
-from shohypernet.search._base import Proposal, Search
-from shohypernet.search._unit_cube import cube
+from shohypernet._internal import validation
+from shohypernet.search._base import Asker, Proposal, Search
+from shohypernet.search._unit_cube import unit_cube
+from shohypernet.types import Hyperparams, Key, Space
 
 DEFAULT_NAME = "shohypernet"
 DEFAULT_HEARTBEAT = 60
 
 
 class State(NamedTuple):
-    """The study, which holds all that was tried and found.
+    """State of `tpe` and `optuna_search`.
 
     Attributes:
-      study: an `optuna_study.Study`; its `optuna` is the Optuna study.
+      study: all that was tried and found; its `optuna` is the Optuna study. In a pickle it is a
+        `PastStudy`, for storage, sampler and heartbeats are live.
     """
 
     study: Any
 
 
 def tpe(
-    space: Any,
-    like: Any,
     *,
     steps: int,
     population: int = 1,
@@ -49,8 +49,6 @@ def tpe(
       Bergstra, Bardenet, Bengio and Kégl (2011); Optuna's `TPESampler`.
     """
     return optuna_search(
-        space,
-        like,
         lambda seed: _optuna().samplers.TPESampler(seed=seed),
         steps=steps,
         population=population,
@@ -62,8 +60,6 @@ def tpe(
 
 
 def optuna_search(
-    space: Any,
-    like: Any,
     sampler: Callable[[int], Any],
     *,
     steps: int,
@@ -73,68 +69,80 @@ def optuna_search(
     study_name: str = DEFAULT_NAME,
     heartbeat: int = DEFAULT_HEARTBEAT,
 ) -> Search:
-    """Search by one of Optuna's samplers.
+    """Search by one of Optuna's samplers, for up to a hundred hyperparameters or so.
 
     Args:
-      space: a tree of specs from `hyperparameters`, a prefix of `like`.
-      like: a tree of arrays that gives the hyperparameters' shapes; up to a hundred numbers or so.
-      sampler: makes a sampler from a seed, such as `lambda seed: CmaEsSampler(seed=seed)`. It is
-        called for each trial; one that keeps to a sequence, as `QMCSampler`, ignores the seed.
-      steps: updates of w for each training.
-      population: trainings a proposal.
-      trials: trainings to complete, by all processes that share the study; None for no end.
+      sampler: a function from a seed to a sampler, such as `lambda seed: CmaEsSampler(seed=seed)`.
+        It is called for each trial; one that keeps to a sequence, as `QMCSampler`, ignores the
+        seed.
+      steps: updates of w for each trial.
+      population: trials in a proposal.
+      trials: trials to complete, by all processes that share the study; None for no end.
       storage: an SQLAlchemy URL such as "sqlite:///study.db" or "postgresql://…", where the study
         is kept and shared; None for memory. All seeds of a run share it then.
-      study_name: of the study there.
-      heartbeat: seconds from one sign of life to the next. A trial without any for twice as long is
-        that of a dead process, and whoever asks next picks it up.
+      study_name: name of the study there.
+      heartbeat: seconds between heartbeats. A trial without one for twice as long is that of a
+        dead process, and whoever asks next picks it up.
 
     Returns:
-      A Search that ends after `trials`. A diverged training is a failed trial.
+      A Search that ends after `trials`. A diverged trial counts as failed.
 
     Raises:
-      ValueError: for an empty space, or sizes below 1.
+      ValueError: for sizes below 1; by `run`, for an empty space.
+      TypeError: for a sampler in place of a function that makes one.
       ImportError: without Optuna.
     """
-    checks.whole("optuna_search", steps=steps, population=population, heartbeat=heartbeat)
+    validation.whole("optuna_search", steps=steps, population=population, heartbeat=heartbeat)
     if trials is not None:
-        checks.whole("optuna_search", trials=trials)
-    cell = cube(space, like)
+        validation.whole("optuna_search", trials=trials)
+    if not callable(sampler):
+        raise TypeError(
+            "optuna_search() needs a function from a seed to a sampler, got "
+            f"{type(sampler).__name__}; write lambda seed: {type(sampler).__name__}(seed=seed)."
+        )
     _optuna()
     from shohypernet.search._optuna_study import Study
 
-    def init(key: jax.Array) -> State:
-        entropy = np.asarray(jax.random.key_data(key)).tolist()
-        return State(Study(study_name, storage, sampler, entropy, cell, heartbeat))
+    def bind(space: Space, like: Hyperparams) -> Asker:
+        cube = unit_cube(space, like)
 
-    def ask(key: jax.Array, state: State) -> tuple[State, Proposal | None]:
-        del key  # a trial's randomness comes from its number
-        study = state.study
-        while True:
-            places, waiting = study.places(trials, population)
-            asked = [study.ask() for _ in range(places)]
-            numbers = [trial.number for trial, _ in asked]
-            surplus = study.surplus(numbers, trials)
-            for number in surplus:
-                study.tell(number, np.inf)
-            asked = [pair for pair in asked if pair[0].number not in surplus]
-            if asked:
-                break
-            if not waiting:
+        def init(key: Key) -> State:
+            entropy = np.asarray(jax.random.key_data(key)).tolist()
+            return State(Study(study_name, storage, sampler, entropy, cube, heartbeat))
+
+        def ask(key: Key, state: State) -> tuple[State, Proposal | None]:
+            del key  # a trial's random numbers come from its number
+            asked = _ask(state.study, trials, population, heartbeat)
+            if not asked:
                 return state, None
-            time.sleep(min(heartbeat, 1))  # another process may die and leave its trial
-        numbers = np.array([trial.number for trial, _ in asked])
-        study.start_beating(numbers.tolist())
-        hyperparams = cell.encode(np.stack([values for _, values in asked]))
-        return state, Proposal(numbers, hyperparams, steps, kept=np.array([], int))
+            numbers, values = map(np.array, zip(*asked, strict=True))
+            state.study.start_beating(numbers.tolist())
+            return state, Proposal(numbers, cube.encode(values), steps)
 
-    def tell(state: State, proposal: Proposal, losses: np.ndarray) -> State:
-        for number, loss in zip(proposal.trials.tolist(), losses.tolist(), strict=True):
-            state.study.tell(number, loss)
-        state.study.stop_beating()
-        return state
+        return Asker(init, ask, _tell)
 
-    return Search(init, ask, tell, steps)
+    return Search(bind, steps)
+
+
+def _ask(study: Any, most: int | None, wanted: int, heartbeat: int) -> list[tuple[int, np.ndarray]]:
+    """Numbers and values of new trials, none if the study has all that it is to have."""
+    while True:
+        places, waiting = study.places(most, wanted)
+        asked = [study.ask() for _ in range(places)]
+        surplus = study.surplus([number for number, _ in asked], most)
+        for number in surplus:
+            study.tell(number, np.inf)
+        asked = [pair for pair in asked if pair[0] not in surplus]
+        if asked or not waiting:
+            return asked
+        time.sleep(min(heartbeat, 1))  # another process may die and leave its trial
+
+
+def _tell(state: State, proposal: Proposal, losses: np.ndarray) -> State:
+    for number, loss in zip(proposal.trials.tolist(), losses.tolist(), strict=True):
+        state.study.tell(number, loss)
+    state.study.stop_beating()
+    return state
 
 
 def _optuna() -> Any:

@@ -13,17 +13,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from shohypernet import hyperparameters as hp
+from shohypernet.types import Hyperparams, Space
 
 # Float32 tells 1 - EDGE from 1, and a quantile of 0 or 1 may be infinite.
 EDGE = 1e-6
 
 
-class Cube(NamedTuple):
+class UnitCube(NamedTuple):
     """The unit cube of a space.
 
     Attributes:
-      names: of the D coordinates, such as "decay[3]".
-      specs: of the coordinates.
+      names: names of the D coordinates, such as "decay[3]".
+      specs: specs of the coordinates.
       hyperparams: points (P, D) -> λ, unconstrained, leaves (P, ...).
       encode: values in natural units (P, D), a category's as its index -> likewise.
       features: points (P, D) -> inputs for a model (P, F), where points of the same λ are the
@@ -41,11 +42,11 @@ class Cube(NamedTuple):
 
     @property
     def size(self) -> int:
-        """How many coordinates it has."""
+        """D, the number of coordinates."""
         return len(self.names)
 
 
-def cube(space: Any, like: Any) -> Cube:
+def unit_cube(space: Space, like: Hyperparams) -> UnitCube:
     """The unit cube of a space.
 
     Args:
@@ -64,7 +65,7 @@ def cube(space: Any, like: Any) -> Cube:
             f"the space {space} with hyperparameters like {like} is empty; a search needs one "
             "hyperparameter or more."
         )
-    by_leaf = jax.tree.leaves(hp.spread(space, like))
+    by_leaf = jax.tree.leaves(hp.broadcast_space(space, like))
     names, specs = [], []
     for (path, _), spec, shape in zip(named, by_leaf, shapes, strict=True):
         for index in np.ndindex(shape):
@@ -97,7 +98,7 @@ def cube(space: Any, like: Any) -> Cube:
         return np.concatenate(columns, axis=1)
 
     continuous = np.array([spec.differentiable for spec in specs])
-    return Cube(names, specs, hyperparams, encode, features, continuous)
+    return UnitCube(names, specs, hyperparams, encode, features, continuous)
 
 
 def _encode(spec: hp.Spec, values: np.ndarray) -> jax.Array:
@@ -119,6 +120,6 @@ def _features(spec: hp.Spec, column: np.ndarray) -> np.ndarray:
 
 
 def bin_count(spec: hp.Spec) -> int:
-    """How many values an integer or a category has."""
+    """Number of values of an integer or a category."""
     low, high = spec.bounds
     return int(high - low) + 1
