@@ -22,7 +22,9 @@ def get_config(data: str = "mnist_5k") -> ConfigDict:
         {
             "seeds": (0, 1, 2),
             "steps": 20 if quick else 5_000,
+            "inner_steps": 1,  # hypernet steps per round
             "start": -3.5,
+            "init_scale": 0.01,  # of φ
             "samples": 10,
             # The paper's variance of 1e-5 is a scale of 0.003, at which λ̂ ends too high.
             "sampling_scale": 0.3,

@@ -105,7 +105,7 @@ def _claim_centered(
         f"{low:+.3f} on the tenth of λ with the least true loss and {high:+.3f} on that with the "
         "greatest: a linear map can't follow the curve of the best response, which no training "
         "fixes",
-        holds=np.all(np.abs(medians) <= CENTERED * ranges),
+        holds=bool(np.all(np.abs(medians) <= CENTERED * ranges)),
     )
 
 

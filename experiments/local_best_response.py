@@ -16,27 +16,28 @@ import shohypernet as shn
 from experiments import _launch, _plots, _results, _small_problem
 from experiments._small_problem import Curve, loss_at
 from shohypernet.batches import Data
+from shohypernet.hypernets import Hypernet
 from shohypernet.problem import Problem
 
 NAME = "local_best_response"
 TOLERANCE = 0.25  # in log decay, between λ̂ and the cross-validated optimum
 FAR = 1.5  # in log decay, where a linear best response should have gone wrong
-HYPERNET = shn.hypernets.linear()
 
 
 def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str, Any]:
     """Tune the decay at every sampling scale, and draw what was learned at the first."""
     problem, data = _small_problem.build(config)
+    hypernet = shn.hypernets.linear(init_scale=config.init_scale)
     main = config.sampling_scale
     others = sorted({*config.other_sampling_scales} - {main})
     results = {
-        scale: _tuned(problem, data, config, scale, seeds, workdir, resume=resume)
+        scale: _tuned(problem, hypernet, data, config, scale, seeds, workdir, resume=resume)
         for scale, seeds in [(main, config.seeds), *((scale, config.seeds[:1]) for scale in others)]
     }
     print("Cross-validating.")
     crosses = _small_problem.cross_validate(problem, data, config)
     phi = jax.tree.map(lambda leaf: leaf[0], results[main].state.hypernet_params)
-    learned = _small_problem.hypernet_curve(problem, HYPERNET, phi, data, config)
+    learned = _small_problem.hypernet_curve(problem, hypernet, phi, data, config)
     found = float(results[main].unconstrained[0])
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 5))
@@ -70,6 +71,7 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
 
 def _tuned(
     problem: Problem,
+    hypernet: Hypernet,
     data: Data,
     config: Any,
     scale: float,
@@ -80,7 +82,7 @@ def _tuned(
 ) -> shn.Result:
     method = shn.local_response(
         problem,
-        HYPERNET,
+        hypernet,
         hypernet_optimizer=optax.sgd(config.hypernet_learning_rate),
         hyper_optimizer=optax.adam(config.hyper_learning_rate),
         sampler=shn.samplers.local_gaussian(scale),
@@ -94,6 +96,7 @@ def _tuned(
         np.exp(config.start),
         steps=config.steps,
         seeds=seeds,
+        inner_steps=config.inner_steps,
         workdir=workdir / f"sampling_{scale:g}",
         resume="auto" if resume else False,
         config=config.to_dict(),

@@ -79,14 +79,14 @@ class Figure(NamedTuple):
     config: dict[str, Any] | None = None
 
     @property
-    def judged(self) -> list[dict[str, Any]]:
-        """The claims that have a verdict."""
-        return [claim for claim in self.claims if claim["holds"] is not None]
+    def judged(self) -> int:
+        """Number of claims that have a verdict."""
+        return sum(claim["holds"] is not None for claim in self.claims)
 
     @property
     def hold(self) -> int:
         """Number of claims that hold."""
-        return sum(claim["holds"] for claim in self.judged)
+        return sum(claim["holds"] is True for claim in self.claims)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -225,19 +225,24 @@ def _described(name: str) -> str:
 
 def _summary(figures: Sequence[Figure]) -> str:
     done = [each for each in figures if each.state == DONE]
-    judged, hold = (sum(len(each.judged) for each in done), sum(each.hold for each in done))
     took = _duration(sum(each.seconds or 0 for each in done))
-    return f"{len(done)} of {len(figures)} figures; {_count(hold, judged)}; {took} in total."
+    return f"{len(done)} of {len(figures)} figures; {_count(done)}; {took} in total."
 
 
 def _verdict(figure: Figure) -> str:
     if figure.state != DONE:
         return figure.state
-    return _count(figure.hold, len(figure.judged))
+    return _count([figure])
 
 
-def _count(hold: int, judged: int) -> str:
-    return f"{hold} of {judged} claims hold" if judged else "no claims judged"
+def _count(figures: Sequence[Figure]) -> str:
+    """Numbers of claims that hold, of those with a verdict, and of those without."""
+    claims = sum(len(each.claims) for each in figures)
+    judged = sum(each.judged for each in figures)
+    if claims and not judged:
+        return f"{claims} claims not judged"
+    text = f"{sum(each.hold for each in figures)} of {judged} claims hold"
+    return text if judged == claims else f"{text}, {claims - judged} not judged"
 
 
 def _duration(seconds: float) -> str:

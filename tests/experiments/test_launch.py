@@ -86,6 +86,19 @@ def test_variant_of_a_config(config, tmp_path):
     assert run.calls[0][0]["steps"] == 9
 
 
+def test_a_config_too_small_to_judge_gets_no_verdicts(tmp_path, capsys):
+    config, folder = tmp_path / "config.py", tmp_path / "new"
+    config.write_text(CONFIG.replace('"rate": 0.1', '"rate": 0.1, "judged": size == "large"'))
+    _launch.main(Experiment(), [f"--config={config}", f"--workdir={folder}"])
+    results = json.loads((folder / "results.json").read_text())
+    assert [claim["holds"] for claim in results["claims"]] == [None, None]
+    assert "One.\n  not judged: 1.0\nTwo.\n  not judged: 2.5\n" in capsys.readouterr().out
+    folder = tmp_path / "large"
+    _launch.main(Experiment(), [f"--config={config}:large", f"--workdir={folder}"])
+    results = json.loads((folder / "results.json").read_text())
+    assert [claim["holds"] for claim in results["claims"]] == [True, False]
+
+
 def test_an_empty_folder_may_be_given(config, tmp_path):
     folder = tmp_path / "empty"
     folder.mkdir()

@@ -15,6 +15,7 @@ CLAIMS = [
     _results.claim("w*(λ) < 1 | always", "0.5 & less\nthan 1", holds=True),
     _results.claim("It is _best_.", "2.5 > 1, as <b> is steep", holds=False),
 ]
+UNJUDGED = _results.unjudged(CLAIMS)
 
 
 def make(folder, config=None, results=None, pictures=("one", "two")):
@@ -151,6 +152,19 @@ def test_what_a_launched_experiment_leaves_is_read(tmp_path):
     assert figure.seconds is not None
     assert [path.name for path in figure.pictures] == ["drawn.png"]
     assert (len(figure.claims), figure.hold) == (2, 1)
+
+
+def test_claims_without_a_verdict(tmp_path):
+    make(tmp_path / "quick", results={"claims": UNJUDGED})
+    path, other = report_page.write(tmp_path)
+    page, markdown = Page(path.read_text(encoding="utf-8")), other.read_text(encoding="utf-8")
+    assert [row[-1] for row in page.rows if row] == ["not judged"] * 2
+    assert markdown.count("| not judged |") == 2
+    assert "1 of 1 figures; 2 claims not judged; " in page.sections[""]
+    make(tmp_path / "mixed", results={"claims": [*CLAIMS, *UNJUDGED]})
+    path, other = report_page.write(tmp_path)
+    for text in (path, other):
+        assert "1 of 2 claims hold, 4 not judged; " in text.read_text(encoding="utf-8")
 
 
 def test_from_the_command_line(figures, capsys):
