@@ -36,7 +36,7 @@ def summary(true: np.ndarray, inferred: np.ndarray) -> dict[str, list[float]]:
 
 
 def by_tenths(order: np.ndarray, errors: np.ndarray) -> list[float]:
-    """Mean error where something (broadcast to the errors) is in its lowest tenth, and so on up."""
+    """Mean error by tenths of another quantity, from its lowest tenth up; broadcast to errors."""
     ranked = np.take_along_axis(errors, np.argsort(np.broadcast_to(order, errors.shape)), axis=1)
     return [float(part.mean()) for part in np.array_split(ranked, 10, axis=1)]
 

@@ -23,8 +23,6 @@ from shohypernet.hypernets import Hypernet
 from shohypernet.problem import Problem
 from shohypernet.samplers import Sampler
 
-HYPERNETS = "fixed", "stochastic", "relu"
-
 
 class Drawn(NamedTuple):
     """λ drawn from p(λ).
@@ -95,7 +93,7 @@ def learn_all(
     *,
     resume: bool,
 ) -> dict[str, Learned]:
-    """Every hypernet by its name in `HYPERNETS`; `fixed` is one for each set of points."""
+    """Every hypernet by its name; `fixed` is one for each set of points."""
     linear, relu = shn.hypernets.linear(), shn.hypernets.mlp((config.relu_units,))
 
     def learn(name: str, hypernet: Hypernet, sampler: Sampler, seeds: Sequence[int]) -> Learned:

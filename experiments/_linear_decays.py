@@ -115,7 +115,7 @@ def _claims(config: Any, found: dict[str, Tuned], reference: Reference) -> list[
 def _claim(
     label: str, tuned: Tuned, target: tuple[float, ...], reference: Reference
 ) -> dict[str, Any]:
-    """That a method reaches its target.
+    """The claim that a method reaches its target.
 
     Args:
       label: its name.

@@ -11,6 +11,7 @@ from experiments._plots import COLORS
 
 
 def draw(surfaces: Surfaces, exact: Response, linear: Response, found: Found) -> Figure:
+    """Both losses with the best responses on them, and the profiles of the validation loss."""
     figure = plt.figure(figsize=(13, 5))
     grid = figure.add_gridspec(1, 3, width_ratios=(1.15, 1.15, 1))
     # What lies on a surface is as deep as the surface, so the order is given: lines last.

@@ -3,6 +3,7 @@
 The best response is found by search and differentiated implicitly.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,25 +15,27 @@ SEARCHED = 1_001  # points; the neighbors of the best one bracket the minimum
 HALVINGS = 60  # of that bracket, until float64 has no number inside
 NEAR = 0.1  # in λ, from λ̂
 
+Array = np.ndarray | jax.Array
+Number = Any  # a float, or a scalar while it is traced
 Scalars = Callable[[jax.Array], jax.Array]  # from a scalar to a scalar
 
 
 class Response(NamedTuple):
     """A best response w(λ): its weights and losses for each λ, arrays of shape (λs,)."""
 
-    hyperparams: np.ndarray
-    weights: np.ndarray
-    train_loss: np.ndarray
-    valid_loss: np.ndarray
+    hyperparams: Array
+    weights: Array
+    train_loss: Array
+    valid_loss: Array
 
 
 class Surfaces(NamedTuple):
     """The two losses over weights (columns) and hyperparameters (rows)."""
 
-    hyperparams: np.ndarray
-    weights: np.ndarray
-    train_loss: np.ndarray
-    valid_loss: np.ndarray
+    hyperparams: Array
+    weights: Array
+    train_loss: Array
+    valid_loss: Array
 
 
 class Found(NamedTuple):
@@ -46,11 +49,11 @@ class Found(NamedTuple):
       promised: L_valid(w_φ(λ_φ*)).
     """
 
-    slope: float
-    gaps: list[float]
-    places: list[float]
-    losses: list[float]
-    promised: float
+    slope: Number
+    gaps: list[Number]
+    places: list[Number]
+    losses: list[Number]
+    promised: Number
 
 
 def train_loss(weight: jax.Array, hyperparam: jax.Array) -> jax.Array:
@@ -59,7 +62,7 @@ def train_loss(weight: jax.Array, hyperparam: jax.Array) -> jax.Array:
     return -jnp.logaddexp(-1.0, -(distance**2)) - (hyperparam + jnp.sin(2 * hyperparam)) / 10
 
 
-def minimizer(function: Scalars, low: float, high: float) -> jax.Array:
+def minimizer(function: Scalars, low: Any, high: Any) -> jax.Array:
     """Minimum of a smooth function between two bounds, by a grid and bisection of its slope."""
     grid = jnp.linspace(low, high, SEARCHED)
     best = grid[jnp.argmin(jax.vmap(function)(grid))]
@@ -74,7 +77,7 @@ def minimizer(function: Scalars, low: float, high: float) -> jax.Array:
     return jnp.clip(bracket[0], low, high)
 
 
-def best_response(low: float, high: float) -> Scalars:
+def best_response(low: Any, high: Any) -> Scalars:
     """w*(λ) = argmin_w L_train(w, λ), with dw*/dλ = −(∂²L_train/∂w²)⁻¹ ∂²L_train/∂w∂λ."""
 
     def response(hyperparam: jax.Array) -> jax.Array:
@@ -93,44 +96,59 @@ def best_response(low: float, high: float) -> Scalars:
 
 def explore(config: Any) -> tuple[Surfaces, Response, Response, Found]:
     """Compute all that is drawn and claimed; in float64 where that is on."""
-    low, high = config.hyperparam_low, config.hyperparam_high
-    start = jnp.asarray(config.linearized_at)
-    exact = jax.jit(best_response(config.weight_low, config.weight_high))
+    surfaces, exact, linear, found = jax.device_get(
+        _explored(
+            (config.weight_low, config.weight_high),
+            (config.hyperparam_low, config.hyperparam_high),
+            float(config.linearized_at),
+            float(config.valid_weight),
+            surface_points=config.surface_points,
+            curve_points=config.curve_points,
+        )
+    )
+    return surfaces, exact, linear, jax.tree.map(float, found)
+
+
+# One program for all values, so that the tests compile it once.
+@functools.partial(jax.jit, static_argnames=("surface_points", "curve_points"))
+def _explored(
+    weight_bounds: tuple[float, float],
+    hyperparam_bounds: tuple[float, float],
+    start: float,
+    valid_weight: float,
+    *,
+    surface_points: int,
+    curve_points: int,
+) -> tuple[Surfaces, Response, Response, Found]:
+    exact = best_response(*weight_bounds)
+    start = jnp.asarray(start)
     touched, tangent = jax.linearize(exact, start)
 
     def linear(hyperparam: jax.Array) -> jax.Array:
         return touched + tangent(hyperparam - start)
 
     def valid_loss(weight: jax.Array) -> jax.Array:
-        return -jnp.cos(weight - config.valid_weight)
-
-    @jax.jit
-    @jax.vmap
-    @jax.vmap
-    def losses(weight: jax.Array, hyperparam: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return train_loss(weight, hyperparam), valid_loss(weight)
+        return -jnp.cos(weight - valid_weight)
 
     def along(response: Scalars) -> Response:
-        path = jnp.linspace(low, high, config.curve_points)
+        path = jnp.linspace(*hyperparam_bounds, curve_points)
         weights = jax.vmap(response)(path)
-        train, valid = losses(weights[None], path[None])
-        return Response(*map(np.asarray, (path, weights, train[0], valid[0])))
+        return Response(path, weights, train_loss(weights, path), valid_loss(weights))
 
     def optimum(response: Scalars) -> jax.Array:
-        return jax.jit(lambda: minimizer(lambda x: valid_loss(response(x)), low, high))()
+        return minimizer(lambda x: valid_loss(response(x)), *hyperparam_bounds)
 
-    weights = jnp.linspace(config.weight_low, config.weight_high, config.surface_points)
-    hyperparams = jnp.linspace(low, high, config.surface_points)
-    surfaces = Surfaces(
-        *map(np.asarray, (hyperparams, weights, *losses(*jnp.meshgrid(weights, hyperparams))))
-    )
+    weights = jnp.linspace(*weight_bounds, surface_points)
+    hyperparams = jnp.linspace(*hyperparam_bounds, surface_points)
+    grid = jnp.meshgrid(weights, hyperparams)
+    surfaces = Surfaces(hyperparams, weights, train_loss(*grid), valid_loss(grid[0]))
     places = [start, optimum(linear), optimum(exact)]
     beside = [start, start + NEAR / 2, start + NEAR]
     found = Found(
-        slope=float(tangent(jnp.ones(()))),
-        gaps=[float(jnp.abs(exact(x) - linear(x))) for x in beside],
-        places=[float(x) for x in places],
-        losses=[float(valid_loss(exact(x))) for x in places],
-        promised=float(valid_loss(linear(places[1]))),
+        slope=tangent(jnp.ones(())),
+        gaps=[jnp.abs(exact(x) - linear(x)) for x in beside],
+        places=places,
+        losses=[valid_loss(exact(x)) for x in places],
+        promised=valid_loss(linear(places[1])),
     )
     return surfaces, along(exact), along(linear), found

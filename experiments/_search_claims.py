@@ -18,6 +18,7 @@ def _median(losses: np.ndarray) -> np.ndarray:
 
 
 def below_all(count: int, curves: dict[str, Curve]) -> dict[str, Any]:
+    """The claim that hyper-training of so many decays soon leaves every search behind."""
     ours = curves[OURS]
     since = ours.evaluations >= FIRST_PART * ours.evaluations[-1]
     others = {
@@ -58,6 +59,7 @@ def excess_over_exact(curves: dict[int, dict[str, Curve]], optima: dict[int, Spl
 def many_decays(
     curves: dict[int, dict[str, Curve]], optima: dict[int, SplitLosses]
 ) -> dict[str, Any]:
+    """The claim that searches win with few decays and hyper-training with many."""
     excess = {
         name: {count: float(np.median(values)) for count, values in by_count.items()}
         for name, by_count in excess_over_exact(curves, optima).items()

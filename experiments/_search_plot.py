@@ -31,6 +31,7 @@ def draw(
     optima: dict[int, SplitLosses],
     scalar: SplitLosses,
 ) -> Figure:
+    """Losses against compute and seconds, a row of panels for each number of decays."""
     figure, rows = plt.subplots(
         len(counts), 3, figsize=(13, 3.6 * len(counts) + 0.8), squeeze=False
     )
@@ -96,6 +97,7 @@ def _frame(
 
 
 def draw_by_count(curves: dict[int, dict[str, Curve]], optima: dict[int, SplitLosses]) -> Figure:
+    """Final losses above the exact best against the number of decays."""
     figure, axes = plt.subplots(figsize=(7, 5))
     places = {count: i for i, count in enumerate(curves)}
     excess = excess_over_exact(curves, optima)
