@@ -49,6 +49,10 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
     noise = optax.tree.random_like(jax.random.key(config.seed), level)
     hyperparams = optax.tree.add(level, noise)  # log decays
 
+    references = [
+        _reference(problem, hidden, config.seed, steps)
+        for steps in (config.cg_steps // 2, config.cg_steps)
+    ]
     cosines, losses = {}, {}
     for name, build in _builders(problem, config).items():
         gradient, params = jax.jit(functools.partial(_hypergradient, build, config))(
@@ -58,10 +62,7 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
         cosines[name] = {
             damping: _compared(
                 gradient,
-                *(
-                    _reference(problem, hidden, config, damping, steps)(params, hyperparams, data)
-                    for steps in (config.cg_steps // 2, config.cg_steps)
-                ),
+                *(reference(params, hyperparams, data, damping) for reference in references),
             )
             for damping in config.dampings
         }
@@ -140,8 +141,9 @@ def _hypergradient(
 
 
 def _reference(
-    problem: Problem, hidden: tuple[int, ...], config: Any, damping: float, steps: int
-) -> Callable[[Any, Any, Data], Any]:
+    problem: Problem, hidden: tuple[int, ...], seed: int, steps: int
+) -> Callable[[Any, Any, Data, float], Any]:
+    """`hypergradient(params, hyperparams, data, damping)`, by conjugate gradients."""
     model = MLP(CLASSES, hidden)
     curvature = gauss_newton(
         lambda params, batch, key: model.apply({"params": params}, batch.inputs),
@@ -152,14 +154,14 @@ def _reference(
     )
 
     @jax.jit
-    def hypergradient(params: Any, hyperparams: Any, data: Data) -> Any:
+    def hypergradient(params: Any, hyperparams: Any, data: Data, damping: Any) -> Any:
         return implicit.hypergradient(
             unconstrained(problem),
             hyperparams,
             params,
             data.train,
             data.valid,
-            jax.random.key(config.seed),
+            jax.random.key(seed),
             solver=conjugate_gradient(steps),
             curvature=curvature,
             damping=damping,
