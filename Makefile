@@ -21,8 +21,10 @@ endif
 
 demo: WORKDIR ?= runs/demo-$(NOW)
 demo: .venv/.experiments  ## Tune hyperparameters on a small MNIST and draw the result (a few minutes).
-	.venv/bin/python -m experiments.local_best_response \
-	  --config=configs/local_best_response.py --workdir=$(WORKDIR) $(DEMO_FLAGS)
+	for name in local_best_response tuned_regularization; do \
+	  .venv/bin/python -m experiments.$$name --config=configs/$$name.py \
+	    --workdir=$(WORKDIR)/$$name $(DEMO_FLAGS) || exit; \
+	done
 
 test: lint types  ## Lint, check types, run the tests.
 	.venv/bin/python -m pytest $(PYTEST_FLAGS)

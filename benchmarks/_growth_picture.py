@@ -8,14 +8,14 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
 from benchmarks.contenders.growth import ELEMENTWISE, FACTORIZED, KRONECKER, PLAIN
-from experiments import report
+from experiments import _plots
 
 APPEARANCE = {
     name: {"color": color, "linestyle": style, "marker": marker, "markersize": 5}
     for name, color, style, marker in zip(
         (PLAIN, FACTORIZED, KRONECKER, ELEMENTWISE),
-        report.COLORS,
-        report.STYLES,
+        _plots.COLORS,
+        _plots.STYLES,
         "osD^",
         strict=True,
     )

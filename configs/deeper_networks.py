@@ -1,9 +1,9 @@
-r"""Figure 5: one decay a weight of 784-10, 784-100-10 and 784-100-100-10 (section 4.3).
+r"""Figure 5: one decay per weight of 784-10, 784-100-10 and 784-100-100-10 (section 4.3).
 
 In the paper the validation loss comes to about 0.039, 0.0130 and 0.0105 in 1,000 s. The deeper nets
 with one cross-validated decay get 0.0108 / 0.0114 and 0.0074 / 0.0077 (validation / test, MNIST in
 its standard order). Expect the tuned settings to go below that line on both, and the same decays to
-lose nearly all of it when the network is trained anew.
+lose nearly all of it when the network is trained again.
 
     python -m experiments.deeper_networks --config=configs/deeper_networks.py:mnist --workdir=DIR
 
@@ -13,12 +13,12 @@ takes about eight minutes on 2 cores. Without a word after the colon it takes th
 
 from ml_collections import ConfigDict
 
-from configs import decay_problem
+from configs import common
 
 
 def get_config(data: str = "mnist_5k") -> ConfigDict:
     """The line to beat, the paper's settings, and ours."""
-    config = decay_problem.get_config(data)
+    config = common.decay_problem(data)
     quick = data == "quick"
     config.update(
         {
@@ -32,13 +32,13 @@ def get_config(data: str = "mnist_5k") -> ConfigDict:
                 "batch_size": 100,
                 "learning_rate": 1e-3,  # Adam on a cosine
             },
-            "paper": decay_problem.paper(quick),
+            "paper": common.paper(quick),
             # The paper's hypernet, searched like ours, below, in half as many rounds, one at a
             # time: hypernet_learning_rate 3e-4, 1e-3, 3e-3; hyper_learning_rate 1e-4, 1e-3, 0.01;
             # sampling_scale 0.003, 0.1. The faster λ moves, the worse it ends, up to 0.09.
-            "factorized": decay_problem.paper(quick).to_dict()
+            "factorized": common.paper(quick).to_dict()
             | {"samples": 1, "init_scale": 0.05, "hypernet_learning_rate": 1e-3},
-            "tuned": decay_problem.tuned(quick),
+            "tuned": common.tuned(quick),
         }
     )
     # The same number of training steps for all, with 100 examples in each.

@@ -12,12 +12,12 @@ paper's 10,000 validation images.
 
 from ml_collections import ConfigDict
 
-from configs import small_problem
+from configs import common
 
 
 def get_config(data: str = "mnist_5k") -> ConfigDict:
-    """The authors' hypernet and p(λ); 30,000 updates of φ, ten a round (fewer for `quick`)."""
-    config = small_problem.get_config(data)
+    """The authors' hypernet and p(λ); 30,000 updates of φ, ten per round (fewer for `quick`)."""
+    config = common.small_problem(data)
     quick = data == "quick"
     config.update(
         {

@@ -13,14 +13,14 @@ examples instead of the 5,000 images of `mnist_5k`, in twelve minutes; `quick` f
 
 from ml_collections import ConfigDict
 
-from configs import decay_problem
+from configs import common
 
 
 def get_config(data: str = "mnist_5k") -> ConfigDict:
     """Budgets of every method."""
     quick = data == "quick"
     return ConfigDict(
-        decay_problem.sizes(data)
+        common.sizes(data)
         | {
             "levels": (-5.0,) if quick else (-7.0, -5.0, -3.0),  # means of the log decays
             "main_level": -5.0,

@@ -10,22 +10,17 @@ takes about three minutes on 2 cores with any data, and with `:quick` some secon
 
 from ml_collections import ConfigDict
 
-from configs import small_problem
+from configs import common
 
 
 def get_config(variant: str = "mnist_5k") -> ConfigDict:
-    """A data set's name, or "quick", which has two widths and a hundredth of the training.
-
-    The problems are the paper's small one, with ten images and one decay of ‖w‖, and one decay of
-    Σ w² for the linear model on many images. "quick" has claims that mean little.
-    """
+    """The paper's small problem, with one decay of ‖w‖, and the linear one, with one of Σ w²."""
     quick = variant == "quick"
-    small = small_problem.get_config("mnist_5k" if quick else variant)
+    small = common.small_problem("mnist_5k" if quick else variant)
     full_size = small.data != "mnist_5k"
     return ConfigDict(
-        {
-            "data": small.data,
-            "directory": "",  # of the data, where it needs one
+        common.source(variant)
+        | {
             "norm_examples": small.train_examples,
             "ridge_examples": 10_000 if full_size else 500 if quick else 3_000,
             # p(λ) is uniform between these, and the error is a mean over a grid there. Above 3.5

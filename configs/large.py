@@ -14,20 +14,20 @@ takes about three minutes on 2 cores. Without a word after the colon it takes th
 
 from ml_collections import ConfigDict
 
-from configs import decay_problem
+from configs import common
 
 
 def get_config(data: str = "mnist_5k") -> ConfigDict:
     """The paper's settings, and ours."""
-    config = decay_problem.get_config(data)
+    config = common.decay_problem(data)
     quick = data == "quick"
     config.update(
         {
             "name": "large",
-            "title": "One decay a weight: 7,850 hyperparameters",
+            "title": "One decay per weight: 7,850 hyperparameters",
             "per": "weight",
-            "paper": decay_problem.paper(quick),
-            "tuned": decay_problem.tuned(quick),
+            "paper": common.paper(quick),
+            "tuned": common.tuned(quick),
         }
     )
     config.paper.target = (0.0391, 0.0403)

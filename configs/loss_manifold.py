@@ -25,7 +25,7 @@ def get_config() -> ConfigDict:
             # The authors' validation loss, sin w, is that of −π/2: then λ* and λ_φ* are the same.
             # Between −1 and 1 the best response would pass it twice, and λ* be either place.
             "valid_weight": -1.2,
-            "surface_points": 41,  # a side
+            "surface_points": 41,  # along each side
             "curve_points": 401,
         }
     )

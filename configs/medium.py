@@ -10,23 +10,23 @@ takes about three minutes on 2 cores. Without a word after the colon it takes th
 
 from ml_collections import ConfigDict
 
-from configs import decay_problem
+from configs import common
 
 
 def get_config(data: str = "mnist_5k") -> ConfigDict:
     """The paper's settings, and ours."""
-    config = decay_problem.get_config(data)
+    config = common.decay_problem(data)
     quick = data == "quick"
     config.update(
         {
             "name": "medium",
-            "title": "One decay a class: 10 hyperparameters",
+            "title": "One decay per class: 10 hyperparameters",
             "per": "output",
-            "paper": decay_problem.paper(quick),
-            "tuned": decay_problem.tuned(quick),
+            "paper": common.paper(quick),
+            "tuned": common.tuned(quick),
         }
     )
-    if config.data in decay_problem.FULL:
+    if config.data in common.FULL:
         config.train_examples = 50_000
     config.paper.target = config.tuned.target = (1.02,)  # of the exact optimum's validation loss
     return config

@@ -6,17 +6,17 @@ better, the more the reference is damped.
     python -m experiments.network_fidelity --config=configs/network_fidelity.py:mnist --workdir=DIR
 
 takes about three minutes on 2 cores. Without a word after the colon it takes the 5,000 images of
-`mnist_5k`; `fashion_mnist` and `idx` as in `configs/decay_problem.py`; `quick` is for tests.
+`mnist_5k`; `fashion_mnist` and `idx` as in `configs/common.py`; `quick` is for tests.
 """
 
 from ml_collections import ConfigDict
 
-from configs import decay_problem
+from configs import common
 
 
 def get_config(data: str = "mnist_5k") -> ConfigDict:
     """One seed; the reference costs more than all that it judges."""
-    config = decay_problem.get_config(data)
+    config = common.decay_problem(data)
     quick = data == "quick"
     config.update(
         {

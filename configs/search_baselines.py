@@ -1,7 +1,8 @@
 """The appendix figure: hyper-training beside black-box searches (Lorraine and Duvenaud, 2018).
 
 Expect centered hyper-training to end below every search with 10 decays, but not to be below them
-from early on, for it is one training as long as the budget; and with 7,850 to be below all the way.
+from early on, for it is one inner run as long as the budget; and with 7,850 to be below all the
+way.
 
     python -m experiments.search_baselines --config=configs/search_baselines.py:mnist --workdir=DIR
 
@@ -11,13 +12,13 @@ methods are kept in the folder, so that `--resume` goes on with the next.
 
 from ml_collections import ConfigDict
 
-from configs import decay_problem
+from configs import common
 
 
 def get_config(data: str = "mnist_5k") -> ConfigDict:
     """The linear problem with decays on 10,000 images; `quick` is a small one for tests."""
     quick = data == "quick"
-    config = decay_problem.sizes(data) | {
+    config = common.sizes(data) | {
         "seeds": (0, 1, 2, 3, 4),
         "main_decays": (10, 7_850),
         "other_decays": (1, 2, 5, 50),
@@ -26,9 +27,9 @@ def get_config(data: str = "mnist_5k") -> ConfigDict:
         "high": 2.0,
         # Of every method, gradient evaluations on one minibatch for one λ.
         "budget": 20_000,
-        "points": 100,  # along it, where the losses are told
+        "points": 100,  # along it, where the losses are read
         "batch_size": 250,
-        # A training: Adam, falling to 0 on a cosine over its full length.
+        # An inner run: Adam, falling to 0 on a cosine over its full length.
         "training_steps": 500,
         "learning_rate": 1e-2,
         # Successive halving and Hyperband: R units, one in η goes on. Freeze-thaw's units.
@@ -37,7 +38,7 @@ def get_config(data: str = "mnist_5k") -> ConfigDict:
         "units": 5,
         # Hyper-training with the Kronecker hypernet, with the settings of the large problem; rounds
         # are as many as the budget has room for.
-        "centered": decay_problem.tuned(quick),
+        "centered": common.tuned(quick),
         # Hyper-training with the paper's hypernets: Algorithm 3.
         "inner_steps": 5,
         "samples": 1,

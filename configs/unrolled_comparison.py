@@ -12,7 +12,7 @@ takes a few minutes on 2 cores. After a colon: `mnist` or `idx` for the paper's 
 
 from ml_collections import ConfigDict
 
-from configs import decay_problem
+from configs import common
 
 METHODS = (
     "centered hyper-training",
@@ -30,7 +30,7 @@ def get_config(data: str = "mnist_5k") -> ConfigDict:
     """Sizes, budgets, and the step sizes that are tried."""
     quick = data == "quick"
     return ConfigDict(
-        decay_problem.sizes(data)
+        common.sizes(data)
         | {
             "methods": METHODS[:3] if quick else METHODS,
             "seeds": (0,) if quick else (0, 1, 2),

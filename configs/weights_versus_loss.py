@@ -11,28 +11,25 @@ takes about two minutes on 2 cores with any data, and with `:quick` some seconds
 Which problem the authors drew is not said in full. This is their medium one: a linear model, 50,000
 training and 10,000 validation images, ten class decays, the penalty (1/10) Σ_c ‖exp(λ_c) w_c‖₂ on
 the NLL in nats with σ = 0.1. Their best true loss, 0.593, is near what it gives (0.47 on the
-standard order), whereas with ten training images no loss is below 2.6. Every training takes
-all images each step, so its gradient needs their moments only (experiments/principal_axes.py): ten
+standard order), whereas with ten training images no loss is below 2.6. Every inner run takes all
+images each step, so its gradient needs their moments only (experiments/_principal_axes.py): ten
 thousand models train to the optimum in a minute or two, for 50,000 images as for ten.
 """
 
 from ml_collections import ConfigDict
 
+from configs import common
+
 SIZES = {"mnist_5k": (3_000, 1_000, 1_000), "quick": (500, 500, 500)}
 
 
 def get_config(variant: str = "mnist_5k") -> ConfigDict:
-    """A data set's name, for the paper's 25 models and 10,215 pairs, or "quick".
-
-    "quick" is small, to see that everything runs: 500 images of mnist_5k, 100 pairs, one set of
-    λ and a tenth of the training. Its claims mean little.
-    """
+    """The paper's 25 models and 10,215 pairs; `quick` is 100 pairs, one set of λ, less training."""
     quick = variant == "quick"
     train_examples, valid_examples, test_examples = SIZES.get(variant, (50_000, 10_000, 10_000))
     return ConfigDict(
-        {
-            "data": "mnist_5k" if quick else variant,
-            "directory": "",  # of the data, where it needs one
+        common.source(variant)
+        | {
             "train_examples": train_examples,
             "valid_examples": valid_examples,
             "test_examples": test_examples,
@@ -49,7 +46,7 @@ def get_config(variant: str = "mnist_5k") -> ConfigDict:
             "train_learning_rate": 1e-2,
             "train_steps": 40 if quick else 300,
             "models_at_once": 128,  # what a core's cache holds
-            # The hypernets: 25 · 300 gradient evaluations, ten λ a step; Adam with a cosine
+            # The hypernets: 25 · 300 gradient evaluations, ten λ per step; Adam with a cosine
             # schedule. Of 2, 10 and 25 λ and 3e-3 and 1e-2, by the training loss over p(λ).
             "hypernet_learning_rate": 3e-3,
             "samples": 10,

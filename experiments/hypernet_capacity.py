@@ -6,7 +6,7 @@ The paper's theorem: a universal approximator that minimizes E_{p(λ)} L_train(w
 best response at every λ in the support. Here p(λ) is uniform, w_φ has one hidden layer of ReLUs,
 and the best response is known for two problems of one λ and 7,850 weights:
 
-    norm:   NLL(ten images, w) + exp(λ)‖w‖₂, by training to convergence (experiments/small_problem)
+    norm:   NLL(ten images, w) + exp(λ)‖w‖₂, by training to convergence (experiments/_small_problem)
     ridge:  MSE(many images, w) + exp(λ)‖w‖₂²/10, w*(λ) = (A + exp(λ) I)⁻¹ B
 """
 
@@ -21,12 +21,13 @@ import optax
 from matplotlib.figure import Figure
 
 import shohypernet as shn
-from experiments import launch, principal_axes, report, small_problem
-from shohypernet.batches import CLASSES, Data, load
+from experiments import _decay_problem, _launch, _plots, _principal_axes, _results, _small_problem
+from shohypernet.batches import Data
 from shohypernet.diagnostics import best_response_error
 from shohypernet.hypernets import Hypernet
 from shohypernet.problem import Problem
 
+NAME = "hypernet_capacity"
 LABELS = {"norm": "ten images, norm penalty", "ridge": "many images, ridge"}
 
 
@@ -34,7 +35,7 @@ class Case(NamedTuple):
     """A problem whose best response is known on a grid.
 
     Attributes:
-      problem: with one λ.
+      problem: with one decay, of which λ is the logarithm.
       data: its training examples, in all three splits, for nothing here is validated.
       grid: λ, shape (G,), over the support of p(λ).
       best: w*(λ), the weights with a leading axis of G.
@@ -59,15 +60,9 @@ class Errors(NamedTuple):
 
 
 def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str, Any]:
-    """Trains a hypernet of each width on each problem, and holds it against the best response."""
-    rounds, left_over = divmod(config.steps, config.inner_steps)
-    if left_over or list(config.widths) != sorted({*config.widths}):
-        raise ValueError(
-            "inner_steps must divide steps, and widths rise, got "
-            f"{config.inner_steps}, {config.steps} and {config.widths}."
-        )
-    cases = {"norm": norm_case, "ridge": ridge_case}
-    data = load(
+    """Train a hypernet of each width on each problem, and compare it with the best response."""
+    _require_sensible(config)
+    data = shn.datasets.load(
         config.data,
         train=max(config.norm_examples, config.ridge_examples),
         valid=1,
@@ -75,51 +70,26 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
         directory=config.directory or None,
     )
     errors, seconds = {}, {}
-    for name, build in cases.items():
+    for name, build in {"norm": norm_case, "ridge": ridge_case}.items():
         case = build(data, config)
-        weights = jax.eval_shape(case.problem.init, jax.random.key(0))
-        sampler = shn.hyperparameters.uniform(float(case.grid[0]), float(case.grid[-1]))
         found, spent = [], []
         for width in config.widths:
             print(f"{LABELS[name]}: a hypernet of width {width}.")
-            hypernet = shn.hypernets.mlp(weights, (width,))
-            folder = workdir / f"{name}_{width}"
-            result = shn.fit(
-                case.problem,
-                shn.global_response(
-                    case.problem,
-                    hypernet,
-                    hypernet_optimizer=optax.adam(
-                        optax.cosine_decay_schedule(config.hypernet_learning_rate, config.steps)
-                    ),
-                    hyper_optimizer=optax.identity(),  # all rounds are of the first phase
-                    sampler=sampler,
-                    hypernet_rounds=rounds,
-                    samples=config.samples,
-                ),
-                case.data,
-                jnp.mean(case.grid),
-                steps=rounds,
-                seeds=config.seeds,
-                inner_steps=config.inner_steps,
-                eval_every=rounds,
-                workdir=folder,
-                resume=resume and (folder / "run.json").exists(),
-                config=config.to_dict(),
-            )
+            hypernet = shn.hypernets.mlp((width,))
+            result = _trained(case, hypernet, config, workdir / f"{name}_{width}", resume=resume)
             found.append(measure(case, hypernet, result.state.hypernet_params))
             spent.append(float(result.history.seconds[-1]))
         errors[name] = Errors(*map(np.stack, zip(*found, strict=True)))
         seconds[name] = spent
 
     widths = np.array(config.widths)
-    report.save_figure(_draw(widths, errors), workdir, "hypernet_capacity")
+    _plots.save_figure(_draw(widths, errors), workdir, NAME)
     arrays = {
         f"{name}_{field}": value
         for name, each in errors.items()
         for field, value in each._asdict().items()
     }
-    report.save_arrays(workdir, "hypernet_capacity", {"widths": widths, **arrays})
+    _results.save_arrays(workdir, NAME, {"widths": widths, **arrays})
     return {
         "claims": [claim(LABELS[name], widths, each) for name, each in errors.items()],
         **{name: value.tolist() for name, value in arrays.items()},
@@ -129,11 +99,49 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
     }
 
 
+def _require_sensible(config: Any) -> None:
+    if config.steps % config.inner_steps or list(config.widths) != sorted({*config.widths}):
+        raise ValueError(
+            "inner_steps must divide steps, and widths rise, got "
+            f"{config.inner_steps}, {config.steps} and {config.widths}."
+        )
+
+
+def _trained(
+    case: Case, hypernet: Hypernet, config: Any, folder: pathlib.Path, *, resume: bool
+) -> shn.Result:
+    """A hypernet trained under the broad p(λ): the first phase of Algorithm 2."""
+    rounds = config.steps // config.inner_steps
+    schedule = optax.cosine_decay_schedule(config.hypernet_learning_rate, config.steps)
+    method = shn.global_response(
+        case.problem,
+        hypernet,
+        hypernet_optimizer=optax.adam(schedule),
+        hyper_optimizer=optax.identity(),  # all rounds are of the first phase
+        sampler=shn.samplers.uniform(float(case.grid[0]), float(case.grid[-1])),
+        hypernet_rounds=rounds,
+        samples=config.samples,
+    )
+    return shn.fit(
+        case.problem,
+        method,
+        case.data,
+        jnp.exp(jnp.mean(case.grid)),
+        steps=rounds,
+        seeds=config.seeds,
+        inner_steps=config.inner_steps,
+        eval_every=rounds,
+        workdir=folder,
+        resume="auto" if resume else False,
+        config=config.to_dict(),
+    )
+
+
 def norm_case(data: Data, config: Any) -> Case:
     """The paper's small problem, with best responses from training to convergence."""
     examples = jax.tree.map(lambda leaf: leaf[: config.norm_examples], data.train)
     data = Data(examples, examples, examples)
-    problem = small_problem.problem_on(data)
+    problem = _small_problem.problem_on(data)
     grid = jnp.linspace(config.norm_low, config.norm_high, config.grid_points)
     optimizer = optax.adam(
         optax.cosine_decay_schedule(config.cross_learning_rate, config.cross_steps)
@@ -142,10 +150,8 @@ def norm_case(data: Data, config: Any) -> Case:
     @jax.jit
     @jax.vmap
     def best(hyperparams: jax.Array) -> Any:
-        trained = shn.train(
-            problem, optimizer, jax.random.key(0), hyperparams, examples, steps=config.cross_steps
-        )
-        return trained.params
+        steps = config.cross_steps
+        return _small_problem.converged(problem, optimizer, hyperparams, examples, steps)
 
     return Case(problem, data, grid, best(grid))
 
@@ -153,15 +159,11 @@ def norm_case(data: Data, config: Any) -> Case:
 def ridge_case(data: Data, config: Any) -> Case:
     """One decay of the linear model's squared weights, with best responses in closed form."""
     examples = jax.tree.map(lambda leaf: leaf[: config.ridge_examples], data.train)
-    moments = principal_axes.rotate(Data(examples, examples, examples)).train
+    moments = _principal_axes.rotate(Data(examples, examples, examples)).train
     splits: Any = Data(moments, moments, moments)
-    problem = principal_axes.problem_on(
-        splits,
-        lambda mse: mse,
-        lambda weights, decay: shn.penalties.weight_decay(weights, decay) / CLASSES,
-    )
+    problem = _principal_axes.problem_on(splits, lambda mse: mse, _decay_problem.penalty)
     grid = jnp.linspace(config.ridge_low, config.ridge_high, config.grid_points)
-    best = jax.vmap(principal_axes.best_response, (None, 0))(moments, grid)
+    best = jax.vmap(_principal_axes.best_response, (None, 0))(moments, grid)
     return Case(problem, splits, grid, best)
 
 
@@ -171,7 +173,7 @@ def measure(case: Case, hypernet: Hypernet, hypernet_params: Any) -> Errors:
     def one(phi: Any, hyperparams: jax.Array, best: Any, examples: Any) -> Errors:
         made = hypernet.apply(phi, hyperparams)
         losses = [
-            case.problem.train_loss(each, hyperparams, examples, jax.random.key(0))
+            case.problem.train_loss(each, jnp.exp(hyperparams), examples, jax.random.key(0))
             for each in (made, best)
         ]
         return Errors(best_response_error(made, best), losses[0] - losses[1])
@@ -189,7 +191,7 @@ def claim(label: str, widths: np.ndarray, errors: Errors) -> dict[str, Any]:
     steps = ", ".join(
         f"{width}: {error:.3f}" for width, error in zip(widths, relative, strict=True)
     )
-    return report.claim(
+    return _results.claim(
         f"{label}: the best-response error falls with every step in width (mean over seeds).",
         f"relative error by width {steps} (about width^{slope:.2f}); excess training loss "
         f"{excess[0]:.2g} to {excess[-1]:.2g}",
@@ -199,7 +201,7 @@ def claim(label: str, widths: np.ndarray, errors: Errors) -> dict[str, Any]:
 
 def _draw(widths: np.ndarray, errors: dict[str, Errors]) -> Figure:
     figure, axes = plt.subplots(1, 2, figsize=(10, 4.6))
-    looks = zip(report.COLORS, report.STYLES, ("o", "s"), strict=False)
+    looks = zip(_plots.COLORS, _plots.STYLES, ("o", "s"), strict=False)
     for (name, each), (color, style, mark) in zip(errors.items(), looks, strict=False):
         for panel, values in zip(axes, each, strict=True):
             look = {"color": color, "marker": mark}
@@ -222,4 +224,4 @@ def _draw(widths: np.ndarray, errors: dict[str, Errors]) -> Figure:
 
 
 if __name__ == "__main__":
-    launch.main(run)
+    _launch.main(run)

@@ -1,10 +1,10 @@
-"""Hyper-training of one decay a class: `experiments.large` with its other config.
+"""Hyper-training of one decay per class (paper, section 4.2).
 
 python -m experiments.medium --config=configs/medium.py --workdir=DIR
 """
 
-from experiments import launch
-from experiments.large import run
+from experiments import _launch
+from experiments._linear_decays import run
 
 if __name__ == "__main__":
-    launch.main(run)
+    _launch.main(run)

@@ -1,10 +1,10 @@
-"""How true hypernets' hypergradients are for a network, where no closed form is known.
+"""Fidelity of hypernets' hypergradients for a network, where no closed form is known.
 
-784-100-10 with one decay a weight, at λ = level + N(0, 1). Each hypernet is trained at this fixed
+784-100-10 with one decay per weight, at λ = level + N(0, 1). Each hypernet is trained at this fixed
 λ, and its hypergradient on all validation data is held against implicit differentiation at the very
 same weights: conjugate gradients run until they have converged, on the Gauss-Newton curvature of
 the whole training set with a damping. Directions that are flatter than the damping are those that
-no training of this length would follow.
+no inner run of this length would follow.
 
 python -m experiments.network_fidelity --config=configs/network_fidelity.py --workdir=DIR
 """
@@ -22,53 +22,56 @@ import optax
 from matplotlib.figure import Figure
 
 import shohypernet as shn
-from experiments import decay_problem, launch, report
-from experiments.hypergradient_fidelity import recorder
+from experiments import _decay_problem, _launch, _plots, _results
+from experiments._recorder import recorder
 from shohypernet import hypernets, jacobians
-from shohypernet.batches import CLASSES, Data, minibatch
+from shohypernet.batches import Data, minibatch
+from shohypernet.datasets import CLASSES
 from shohypernet.hypergradients import implicit
 from shohypernet.hypergradients.curvature import gauss_newton
+from shohypernet.jacobians import ResponseJacobian
 from shohypernet.linear_solvers import conjugate_gradient
 from shohypernet.models import MLP
-from shohypernet.problem import Problem
+from shohypernet.problem import Problem, param_shapes, unconstrained
 
+NAME = "network_fidelity"
 CONVERGED = 0.999  # cosine between references of half and of all conjugate-gradient steps
 NAMES = "factorized (paper)", "centered, elementwise", "centered, Kronecker"
 
 
 def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str, Any]:
-    """Trains each hypernet at fixed λ, and compares its hypergradient with converged ones."""
+    """Train each hypernet at fixed λ, and compare its hypergradient with converged ones."""
     del resume  # a few minutes' work, all in memory
-    data = decay_problem.load_data(config)
+    data = _decay_problem.load_data(config)
     hidden = tuple(config.hidden)
-    problem = decay_problem.problem_on(data, hidden, config.init_scale)
-    level = decay_problem.log_decays(problem, config.level, "weight")
+    problem = _decay_problem.problem_on(data, hidden, config.init_scale)
+    level = shn.penalties.decays(param_shapes(problem), config.level, "weight")
     noise = optax.tree.random_like(jax.random.key(config.seed), level)
-    hyperparams = optax.tree.add(level, noise)
+    hyperparams = optax.tree.add(level, noise)  # log decays
 
+    references = [
+        _reference(problem, hidden, config.seed, steps)
+        for steps in (config.cg_steps // 2, config.cg_steps)
+    ]
     cosines, losses = {}, {}
     for name, build in _builders(problem, config).items():
-        gradient, params = jax.jit(functools.partial(_hypergradient, problem, build, config))(
+        gradient, params = jax.jit(functools.partial(_hypergradient, build, config))(
             hyperparams, data
         )
         losses[name] = [float(problem.valid_loss(params, hyperparams, split)) for split in data]
-        cosines[name] = {}
-        for damping in config.dampings:
-            half, reference = (
-                _reference(problem, hidden, config, damping, steps)(params, hyperparams, data)
-                for steps in (config.cg_steps // 2, config.cg_steps)
+        cosines[name] = {
+            damping: _compared(
+                gradient,
+                *(reference(params, hyperparams, data, damping) for reference in references),
             )
-            cosines[name][damping] = {
-                "cosine": float(shn.diagnostics.cosine(gradient, reference)),
-                "norm_ratio": float(shn.diagnostics.norm_ratio(gradient, reference)),
-                "converged": float(shn.diagnostics.cosine(half, reference)),
-            }
+            for damping in config.dampings
+        }
         shown = ", ".join(f"{d:g}: {found['cosine']:.3f}" for d, found in cosines[name].items())
         print(f"{name:<24} cosine at damping {shown}", flush=True)
 
-    report.save_figure(_draw(cosines, config), workdir, "network_fidelity")
+    _plots.save_figure(_draw(cosines, config), workdir, NAME)
     table = [[list(found.values()) for found in each.values()] for each in cosines.values()]
-    report.save_arrays(workdir, "network_fidelity", {"found": np.array(table)})
+    _results.save_arrays(workdir, NAME, {"found": np.array(table)})
     return {
         "claims": [_claim(cosines)],
         "found": {
@@ -79,40 +82,48 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
     }
 
 
+def _compared(gradient: Any, half: Any, reference: Any) -> dict[str, float]:
+    """A gradient beside the reference, and the reference beside one of half as many steps."""
+    return {
+        "cosine": float(shn.diagnostics.cosine(gradient, reference)),
+        "norm_ratio": float(shn.diagnostics.norm_ratio(gradient, reference)),
+        "converged": float(shn.diagnostics.cosine(half, reference)),
+    }
+
+
 def _builders(problem: Problem, config: Any) -> dict[str, Callable[..., shn.HyperOptimizer]]:
-    weights = jax.eval_shape(problem.init, jax.random.key(0))
+    """Methods but for their optimizers of λ."""
 
     def cosine(rate: float) -> optax.GradientTransformation:
         return optax.adam(optax.cosine_decay_schedule(rate, config.steps))
 
-    def centered(jacobian: hypernets.Jacobian) -> Callable[..., shn.HyperOptimizer]:
+    def centered(jacobian: ResponseJacobian) -> Callable[..., shn.HyperOptimizer]:
         return functools.partial(
             shn.centered_response, problem, jacobian, optimizer=cosine(config.learning_rate)
         )
 
     learned = jacobians.linearized(
-        problem, hypernets.elementwise(weights), optimizer=cosine(config.jacobian_learning_rate)
+        hypernets.elementwise(), optimizer=cosine(config.jacobian_learning_rate)
     )
     paper = functools.partial(
         shn.local_response,
         problem,
-        hypernets.factorized(weights),
+        hypernets.factorized(),
         hypernet_optimizer=optax.adam(config.hypernet_learning_rate),
-        sampler=shn.hyperparameters.local_gaussian(config.sampling_scale),
+        sampler=shn.samplers.local_gaussian(config.sampling_scale),
         samples=2,
     )
-    kronecker = jacobians.kronecker(problem, iterations=config.iterations, damping=config.damping)
+    kronecker = jacobians.kronecker(iterations=config.iterations, damping=config.damping)
     return dict(zip(NAMES, (paper, centered(learned), centered(kronecker)), strict=True))
 
 
 def _hypergradient(
-    problem: Problem,
     build: Callable[..., shn.HyperOptimizer],
     config: Any,
     hyperparams: Any,
     data: Data,
 ) -> tuple[Any, Any]:
-    """The last hypergradient, on all validation data, and the weights that it was taken at."""
+    """The last hypergradient, on all validation data, and its weights."""
     tuner = build(hyper_optimizer=recorder())
 
     def a_round(state: Any, key: jax.Array, valid_size: int | None) -> Any:
@@ -130,26 +141,27 @@ def _hypergradient(
 
 
 def _reference(
-    problem: Problem, hidden: tuple[int, ...], config: Any, damping: float, steps: int
-) -> Callable[[Any, Any, Data], Any]:
+    problem: Problem, hidden: tuple[int, ...], seed: int, steps: int
+) -> Callable[[Any, Any, Data, float], Any]:
+    """`hypergradient(params, hyperparams, data, damping)`, by conjugate gradients."""
     model = MLP(CLASSES, hidden)
     curvature = gauss_newton(
         lambda params, batch, key: model.apply({"params": params}, batch.inputs),
         lambda outputs, batch: shn.losses.mean_squared_error(outputs, batch.targets),
-        lambda params, hyperparams: (
-            shn.penalties.weight_decay(params, jax.tree.map(jnp.exp, hyperparams)) / CLASSES
+        lambda params, hyperparams: _decay_problem.penalty(
+            params, jax.tree.map(jnp.exp, hyperparams)
         ),
     )
 
     @jax.jit
-    def hypergradient(params: Any, hyperparams: Any, data: Data) -> Any:
+    def hypergradient(params: Any, hyperparams: Any, data: Data, damping: Any) -> Any:
         return implicit.hypergradient(
-            problem,
+            unconstrained(problem),
             hyperparams,
             params,
             data.train,
             data.valid,
-            jax.random.key(config.seed),
+            jax.random.key(seed),
             solver=conjugate_gradient(steps),
             curvature=curvature,
             damping=damping,
@@ -171,7 +183,7 @@ def _claim(cosines: dict[str, dict[float, dict[str, float]]]) -> dict[str, Any]:
         f"{name}: " + ", ".join(f"{each[damping]['cosine']:.2f}" for damping in converged)
         for name, each in cosines.items()
     )
-    return report.claim(
+    return _results.claim(
         "For a network, too, the Kronecker hypernet's hypergradient is nearer to the converged one "
         "than the paper's hypernet's.",
         f"cosines at dampings {', '.join(f'{damping:g}' for damping in converged)}, where the "
@@ -182,7 +194,7 @@ def _claim(cosines: dict[str, dict[float, dict[str, float]]]) -> dict[str, Any]:
 
 def _draw(cosines: dict[str, dict[float, dict[str, float]]], config: Any) -> Figure:
     figure, axes = plt.subplots(figsize=(6.5, 4.2))
-    looks = zip(report.COLORS, report.STYLES, "osD", strict=False)
+    looks = zip(_plots.COLORS, _plots.STYLES, "osD", strict=False)
     for (name, each), (color, style, mark) in zip(cosines.items(), looks, strict=False):
         found = [one["cosine"] for one in each.values()]
         axes.plot(list(each), found, color=color, linestyle=style, marker=mark, label=name)
@@ -204,4 +216,4 @@ def _draw(cosines: dict[str, dict[float, dict[str, float]]], config: Any) -> Fig
 
 
 if __name__ == "__main__":
-    launch.main(run)
+    _launch.main(run)

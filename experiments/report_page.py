@@ -1,10 +1,10 @@
-"""Gathers the figures below a folder in one page: pictures, claims, and whether these hold.
+"""One page of all figures below a folder: pictures, claims and verdicts.
 
 python -m experiments.report_page FOLDER [NAME ...]
 
 FOLDER holds one folder for each figure, as `make figures` leaves them. It gets report.html, which
 holds its pictures and needs nothing else, and report.md, which shows them by relative path. With
-names, these figures come first and in this order, and one that was not run is said to be missing.
+names, these figures come first and in this order, and one that was not run is listed as missing.
 """
 
 import argparse
@@ -17,6 +17,12 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+# Style, words in HTML and words in Markdown.
+VERDICTS = {
+    True: ("good", "✓ holds", "holds"),
+    False: ("bad", "✗ does not hold", "**does not hold**"),
+    None: ("soft", "not judged", "not judged"),
+}
 DONE, UNFINISHED, MISSING = "done", "not finished: still running, or stopped", "not run"
 
 STYLE = """
@@ -50,13 +56,13 @@ pre { overflow-x: auto; white-space: pre-wrap; font-size: .85rem; }
 
 
 class Figure(NamedTuple):
-    """One figure, as far as it has come.
+    """One figure, finished or not.
 
     Attributes:
       name: of its experiment and its folder.
       title: in words.
-      state: `DONE`, `UNFINISHED` or `MISSING`, or what is wrong with its results.
-      claims: as `report.claim` makes them.
+      state: `DONE`, `UNFINISHED` or `MISSING`, or the fault of its results.
+      claims: as `_results.claim` makes them.
       pictures: PNG files.
       command: that made it, empty if unknown.
       seconds: that it took on the wall, None if unknown.
@@ -73,13 +79,18 @@ class Figure(NamedTuple):
     config: dict[str, Any] | None = None
 
     @property
+    def judged(self) -> int:
+        """Number of claims that have a verdict."""
+        return sum(claim["holds"] is not None for claim in self.claims)
+
+    @property
     def hold(self) -> int:
-        """How many of the claims hold."""
-        return sum(claim["holds"] for claim in self.claims)
+        """Number of claims that hold."""
+        return sum(claim["holds"] is True for claim in self.claims)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Reads the command line and writes the page."""
+    """Read the command line and write the page."""
     parser = argparse.ArgumentParser(
         prog="python -m experiments.report_page",
         description="Gathers the figures below a folder in report.html and report.md.",
@@ -94,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def write(folder: pathlib.Path, names: Sequence[str] = ()) -> tuple[pathlib.Path, pathlib.Path]:
-    """Writes report.html and report.md into a folder of figures, and returns their paths."""
+    """Write report.html and report.md into a folder of figures, and return their paths."""
     found = sorted(path.parent.name for path in folder.glob("*/config.json"))
     figures = [read(folder / name) for name in dict.fromkeys([*names, *found])]
     pages = folder / "report.html", folder / "report.md"
@@ -104,7 +115,7 @@ def write(folder: pathlib.Path, names: Sequence[str] = ()) -> tuple[pathlib.Path
 
 
 def read(folder: pathlib.Path) -> Figure:
-    """What a figure's folder tells, whatever is missing or damaged there."""
+    """A figure from its folder, whatever is missing or damaged there."""
     config, results = (_read_json(folder / f"{name}.json") for name in ("config", "results"))
     title = str((config or {}).get("title") or _described(folder.name))
     if results is None:
@@ -155,7 +166,7 @@ def to_markdown(figures: Sequence[Figure], folder: pathlib.Path) -> str:
         if each.claims:
             rows = [
                 f"| {_escaped(claim['claim'])} | {_escaped(claim['measured'])} "
-                f"| {'holds' if claim['holds'] else '**does not hold**'} |"
+                f"| {VERDICTS[claim['holds']][2]} |"
                 for claim in each.claims
             ]
             parts.append("\n".join(["| claim | measured | |", "| --- | --- | --- |", *rows]))
@@ -179,7 +190,7 @@ def _section(figure: Figure) -> str:
             "<table><thead><tr><th>claim</th><th>measured</th><th></th></tr></thead><tbody>"
         )
         for claim in figure.claims:
-            kind, verdict = ("good", "✓ holds") if claim["holds"] else ("bad", "✗ does not hold")
+            kind, verdict, _ = VERDICTS[claim["holds"]]
             parts.append(
                 f"<tr><td>{_text(claim['claim'])}</td><td>{_text(claim['measured'])}</td>"
                 f'<td class="{kind}">{verdict}</td></tr>'
@@ -195,7 +206,7 @@ def _section(figure: Figure) -> str:
 
 
 def _read_json(path: pathlib.Path) -> dict[str, Any] | None:
-    """What a file holds; None if it is absent, or half written."""
+    """The contents of a file; None if it is absent, or half written."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -214,15 +225,24 @@ def _described(name: str) -> str:
 
 def _summary(figures: Sequence[Figure]) -> str:
     done = [each for each in figures if each.state == DONE]
-    claims, hold = (sum(len(each.claims) for each in done), sum(each.hold for each in done))
     took = _duration(sum(each.seconds or 0 for each in done))
-    return f"{len(done)} of {len(figures)} figures; {hold} of {claims} claims hold; {took} in all."
+    return f"{len(done)} of {len(figures)} figures; {_count(done)}; {took} in total."
 
 
 def _verdict(figure: Figure) -> str:
     if figure.state != DONE:
         return figure.state
-    return f"{figure.hold} of {len(figure.claims)} claims hold"
+    return _count([figure])
+
+
+def _count(figures: Sequence[Figure]) -> str:
+    """Numbers of claims that hold, of those with a verdict, and of those without."""
+    claims = sum(len(each.claims) for each in figures)
+    judged = sum(each.judged for each in figures)
+    if claims and not judged:
+        return f"{claims} claims not judged"
+    text = f"{sum(each.hold for each in figures)} of {judged} claims hold"
+    return text if judged == claims else f"{text}, {claims - judged} not judged"
 
 
 def _duration(seconds: float) -> str:

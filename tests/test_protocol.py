@@ -175,9 +175,7 @@ def watched():
     def valid_loss(params, *rest):
         return problem.valid_loss(watch(params), *rest)
 
-    return Watched(
-        problem._replace(train_loss=train_loss, valid_loss=valid_loss), traces
-    )
+    return Watched(problem._replace(train_loss=train_loss, valid_loss=valid_loss), traces)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from shohypernet import batches as datasets
+from shohypernet import datasets
 from shohypernet.batches import Data, Examples
 
 

@@ -12,9 +12,10 @@ from configs import deeper_networks as deeper_configs
 from configs import large as large_configs
 from configs import medium as medium_configs
 from configs import network_fidelity as fidelity_configs
-from experiments import decay_problem, deeper_networks, large, launch, medium, network_fidelity
+from experiments import _decay_problem, _launch, deeper_networks, large, medium, network_fidelity
 from shohypernet import ridge
-from shohypernet.batches import CLASSES, Data, Examples
+from shohypernet.batches import Data, Examples
+from shohypernet.datasets import CLASSES
 
 PIXELS = 6
 
@@ -36,13 +37,14 @@ def data():
 @pytest.fixture(scope="module", autouse=True)
 def small(data):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decay_problem, "load_data", lambda config: data)
+        patch.setattr(_decay_problem, "load_data", lambda config: data)
         yield
 
 
 def made(module, configs, folder):
     config = pathlib.Path(configs.__file__)
-    launch.main(module.run, [f"--config={config}:quick", f"--workdir={folder}"])
+    arguments = [f"--config={config}:quick", f"--workdir={folder}", "--config.judged=true"]
+    _launch.main(module.run, arguments)
     return folder, json.loads((folder / "results.json").read_text())
 
 
@@ -126,15 +128,16 @@ def test_network_fidelity(tmp_path):
 
 
 @pytest.mark.parametrize(("per", "shape"), [("model", ()), ("output", (CLASSES,))])
-def test_log_decays(per, shape, data):
-    problem = decay_problem.problem_on(data)
-    assert decay_problem.log_decays(problem, -6.0, per).shape == shape
+def test_decays_are_in_natural_units(per, shape, data):
+    problem = _decay_problem.problem_on(data)
+    decays = _decay_problem.decays(problem, -6.0, per)
+    np.testing.assert_allclose(decays, np.full(shape, np.exp(-6.0)), rtol=1e-6)
 
 
 def test_weights_go_to_the_exact_reference_and_back(data, key):
-    params = decay_problem.problem_on(data).init(key)
-    array = decay_problem.to_ridge(params)
+    params = _decay_problem.problem_on(data).init(key)
+    array = _decay_problem.to_ridge(params)
     assert array.shape == (PIXELS + 1, CLASSES)
     np.testing.assert_array_equal(array[-1], params["Dense_0"]["bias"])
-    back = decay_problem.from_ridge(array)
+    back = _decay_problem.from_ridge(array)
     np.testing.assert_array_equal(back["Dense_0"]["kernel"], params["Dense_0"]["kernel"])

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from configs import hypergradient_fidelity as configs
-from experiments import decay_problem
+from experiments import _decay_problem, _fidelity_entries, _fidelity_judge
 from experiments import hypergradient_fidelity as fidelity
-from experiments.hypergradient_fidelity import Entry
+from experiments._fidelity_entries import Entry
 
 
 @pytest.fixture(scope="module")
@@ -20,16 +20,16 @@ def config():
 
 @pytest.fixture(scope="module")
 def problem(data):
-    return decay_problem.problem_on(data)
+    return _decay_problem.problem_on(data)
 
 
 @pytest.fixture(scope="module")
 def points(problem, data, config):
-    return fidelity.points(problem, data, config)
+    return _fidelity_judge.points(problem, data, config)
 
 
 def by_name(problem, config, method, budget):
-    for entry in fidelity.entries(problem, config):
+    for entry in _fidelity_entries.entries(problem, config):
         if (entry.method, entry.budget) == (method, budget):
             return entry
     raise LookupError(method)
@@ -37,7 +37,7 @@ def by_name(problem, config, method, budget):
 
 def test_points_are_at_every_level_and_drawn_apart(points):
     assert list(points) == [(-1.0, 0), (-1.0, 1), (0.0, 0)]
-    means = [np.mean(decay_problem.to_ridge(p.hyperparams)) for p, _ in points.values()]
+    means = [np.mean(_decay_problem.to_ridge(p.hyperparams)) for p, _ in points.values()]
     np.testing.assert_allclose(means, [-1, -1, 0], atol=5 / np.sqrt(130))
     assert len(np.unique(means)) == 3
 
@@ -45,7 +45,9 @@ def test_points_are_at_every_level_and_drawn_apart(points):
 def test_the_exact_gradient_is_judged_exact(points):
     (first, exact), *_ = points.values()
     del first
-    rows = list(fidelity.judge(Entry("twice", 3, lambda point: (_doubled(exact), 7), 20), points))
+    rows = list(
+        _fidelity_judge.judge(Entry("twice", 3, lambda point: (_doubled(exact), 7), 20), points)
+    )
     assert rows[0].cosine == pytest.approx(1, abs=1e-6)
     assert rows[0].norm_ratio == pytest.approx(2, rel=1e-6)
     assert (rows[0].evaluations, rows[0].passes) == (7, pytest.approx(7 / 3))
@@ -58,7 +60,7 @@ def _doubled(gradient):
 
 def test_conjugate_gradients_are_exact_and_counted(problem, points, config):
     entry = by_name(problem, config, "conjugate gradients", 50)
-    for row in fidelity.judge(entry, points):
+    for row in _fidelity_judge.judge(entry, points):
         assert row.cosine == pytest.approx(1, abs=1e-4)
         assert row.norm_ratio == pytest.approx(1, abs=1e-3)
         assert row.evaluations <= 102
@@ -73,7 +75,7 @@ def test_a_hypernets_gradient_is_that_of_its_last_state(problem, points, config)
     def build(problem, hyper_optimizer):
         return _known(problem, point, hyper_optimizer)
 
-    entry = fidelity.hypernet_entry(problem, "known", 30, config, build)
+    entry = _fidelity_entries.hypernet_entry(problem, "known", 30, config, build)
     gradient, evaluations = jax.jit(entry.hypergradient)(point)
     slopes = jax.grad(problem.valid_loss)(point.params, point.hyperparams, point.data.valid)
     jax.tree.map(
@@ -101,14 +103,14 @@ def _known(problem, point, hyper_optimizer):
 
     return shn.simultaneous(
         problem,
-        Hypernet(lambda key, hyperparams: jnp.float32(0.5), apply),
+        Hypernet(lambda key, params, hyperparams: jnp.float32(0.5), apply),
         hypernet_optimizer=optax.sgd(0.0),
         hyper_optimizer=hyper_optimizer,
     )
 
 
 def test_what_it_writes(problem, points, config, data, tmp_path, monkeypatch):
-    monkeypatch.setattr(decay_problem, "load_data", lambda config: data)
+    monkeypatch.setattr(_decay_problem, "load_data", lambda config: data)
     few = [by_name(problem, config, "conjugate gradients", 50)]
     few += [by_name(problem, config, "identity (T1-T2)", 0)]
     monkeypatch.setattr(fidelity, "entries", lambda problem, config: few)

@@ -10,8 +10,8 @@ import pytest
 from scipy import optimize
 
 from configs import hypernet_capacity as configs
-from experiments import hypernet_capacity, launch
-from experiments.decay_problem import to_ridge
+from experiments import _launch, hypernet_capacity
+from experiments._decay_problem import to_ridge
 from shohypernet import ridge
 from shohypernet.batches import Data, Examples
 from shohypernet.hypernets import Hypernet
@@ -22,7 +22,7 @@ CONFIG = pathlib.Path(configs.__file__)
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hypernet_capacity") / "new"
-    launch.main(hypernet_capacity.run, [f"--config={CONFIG}:quick", f"--workdir={folder}"])
+    _launch.main(hypernet_capacity.run, [f"--config={CONFIG}:quick", f"--workdir={folder}"])
     return folder
 
 
@@ -67,7 +67,7 @@ def test_best_responses_of_the_ridge(data, config):
         expected = axes.T @ ridge.best_response(exact, float(hyperparam))
         np.testing.assert_allclose(found, expected, atol=2e-5)
         gradient = jax.grad(case.problem.train_loss)(
-            found, hyperparam, case.data.train, jax.random.key(0)
+            found, jnp.exp(hyperparam), case.data.train, jax.random.key(0)
         )
         np.testing.assert_allclose(gradient, np.zeros_like(found), atol=1e-6)
 
@@ -101,7 +101,7 @@ def test_errors_by_hand(data, config):
         return (1 + phi) * case.data.train.cross / (gram[:, None] + jnp.exp(hyperparam))
 
     found = hypernet_capacity.measure(
-        case, Hypernet(lambda key, hyperparams: 0.0, apply), jnp.array([0.0, 0.25, -0.5])
+        case, Hypernet(lambda key, params, hyperparams: 0.0, apply), jnp.array([0.0, 0.25, -0.5])
     )
     np.testing.assert_allclose(found.relative, [0, 0.25, 0.5], atol=1e-5)
     # L_train is a parabola with Hessian 2 (a + exp λ) / 10 at w*.

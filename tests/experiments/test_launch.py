@@ -15,9 +15,7 @@ import optax
 import pytest
 
 import shohypernet as shn
-from experiments import launch
-from shohypernet.fitting._driver import NonFiniteLoss
-from shohypernet.fitting._signals import Interrupted
+from experiments import _launch
 
 ROOT = pathlib.Path(__file__).parents[2]
 CONFIG = """
@@ -58,7 +56,7 @@ def contents(folder):
 
 def refusal(run, *arguments):
     with pytest.raises(SystemExit) as stopped:
-        launch.main(run, list(map(str, arguments)))
+        _launch.main(run, list(map(str, arguments)))
     assert isinstance(stopped.value.code, str)  # which Python prints, and exits with 1
     return stopped.value.code
 
@@ -66,7 +64,7 @@ def refusal(run, *arguments):
 def test_runs_and_writes_down(config, tmp_path, capsys):
     run, folder = Experiment(), tmp_path / "runs" / "new"
     overrides = ["--config.steps=7", "--config.seeds=(4, 5, 6)", "--config.scales=1"]
-    launch.main(run, [*overrides, f"--config={config}", "--workdir", str(folder)])
+    _launch.main(run, [*overrides, f"--config={config}", "--workdir", str(folder)])
     expected = {"steps": 7, "rate": 0.1, "seeds": (4, 5, 6), "scales": (1,)}
     assert run.calls == [(expected, False)]
     assert set(contents(folder)) == {"config.json", "picture.png", "results.json"}
@@ -84,14 +82,27 @@ def test_runs_and_writes_down(config, tmp_path, capsys):
 
 def test_variant_of_a_config(config, tmp_path):
     run = Experiment()
-    launch.main(run, [f"--config={config}:large", f"--workdir={tmp_path / 'new'}"])
+    _launch.main(run, [f"--config={config}:large", f"--workdir={tmp_path / 'new'}"])
     assert run.calls[0][0]["steps"] == 9
+
+
+def test_a_config_too_small_to_judge_gets_no_verdicts(tmp_path, capsys):
+    config, folder = tmp_path / "config.py", tmp_path / "new"
+    config.write_text(CONFIG.replace('"rate": 0.1', '"rate": 0.1, "judged": size == "large"'))
+    _launch.main(Experiment(), [f"--config={config}", f"--workdir={folder}"])
+    results = json.loads((folder / "results.json").read_text())
+    assert [claim["holds"] for claim in results["claims"]] == [None, None]
+    assert "One.\n  not judged: 1.0\nTwo.\n  not judged: 2.5\n" in capsys.readouterr().out
+    folder = tmp_path / "large"
+    _launch.main(Experiment(), [f"--config={config}:large", f"--workdir={folder}"])
+    results = json.loads((folder / "results.json").read_text())
+    assert [claim["holds"] for claim in results["claims"]] == [True, False]
 
 
 def test_an_empty_folder_may_be_given(config, tmp_path):
     folder = tmp_path / "empty"
     folder.mkdir()
-    launch.main(Experiment(), [f"--config={config}", f"--workdir={folder}"])
+    _launch.main(Experiment(), [f"--config={config}", f"--workdir={folder}"])
     assert (folder / "results.json").exists()
 
 
@@ -148,7 +159,7 @@ def test_what_is_needed(config, tmp_path, capsys):
         assert "--config and --workdir are both needed.\nUsage" in refusal(Experiment(), *arguments)
     assert "Usage" in refusal(Experiment(), "--resume=perhaps")
     with pytest.raises(SystemExit) as stopped:
-        launch.main(Experiment(), ["--help"])
+        _launch.main(Experiment(), ["--help"])
     assert stopped.value.code == 0
     assert capsys.readouterr().out.startswith("Usage")
 
@@ -156,7 +167,7 @@ def test_what_is_needed(config, tmp_path, capsys):
 def test_a_folder_in_use_is_refused_unchanged(config, tmp_path):
     folder, run = tmp_path / "used", Experiment()
     arguments = [f"--config={config}", f"--workdir={folder}"]
-    launch.main(run, arguments)
+    _launch.main(run, arguments)
     before = contents(folder)
     assert "isn't empty" in refusal(run, *arguments)
     said = refusal(run, *arguments, "--resume", "--config.steps=4", "--config.rate=0.2")
@@ -165,7 +176,7 @@ def test_a_folder_in_use_is_refused_unchanged(config, tmp_path):
     assert contents(folder) == before
     assert len(run.calls) == 1
 
-    launch.main(run, [*arguments, "--resume"])
+    _launch.main(run, [*arguments, "--resume"])
     assert [resume for _, resume in run.calls] == [False, True]
     (folder / "config.json").write_text("{")
     assert "config.json is damaged" in refusal(run, *arguments, "--resume")
@@ -218,7 +229,7 @@ def test_a_config_of_another_experiment(config, tmp_path):
 )
 def test_a_bug_keeps_its_traceback(config, tmp_path, bug, kind):
     with pytest.raises(kind):
-        launch.main(
+        _launch.main(
             lambda config, workdir, *, resume=False: bug(),
             [f"--config={config}", f"--workdir={tmp_path / 'new'}"],
         )
@@ -228,9 +239,9 @@ def test_a_bug_keeps_its_traceback(config, tmp_path, bug, kind):
 @pytest.mark.parametrize(
     ("stop", "code"),
     [
-        (Interrupted("saved", signal.SIGTERM), 143),
+        (shn.Interrupted("saved", signal.SIGTERM), 143),
         (KeyboardInterrupt(), 130),
-        (NonFiniteLoss("NaN at step 3"), "NaN at step 3"),
+        (shn.NonFiniteLoss("NaN at step 3"), "NaN at step 3"),
         (PermissionError("not yours"), "not yours"),
     ],
 )
@@ -240,7 +251,7 @@ def test_what_stops_a_run_midway_leaves_what_it_wrote(config, tmp_path, stop, co
         raise stop
 
     with pytest.raises(SystemExit) as stopped:
-        launch.main(run, [f"--config={config}", f"--workdir={tmp_path / 'new'}"])
+        _launch.main(run, [f"--config={config}", f"--workdir={tmp_path / 'new'}"])
     assert stopped.value.code == code
     assert set(contents(tmp_path / "new")) == {"config.json", "checkpoint"}
 

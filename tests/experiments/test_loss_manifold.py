@@ -10,9 +10,10 @@ import pytest
 from scipy import optimize
 
 from configs import loss_manifold as configs
-from experiments import launch, loss_manifold
+from experiments import _launch, _manifold, loss_manifold
 
 CONFIG = pathlib.Path(configs.__file__)
+SMALL = {"surface_points": 7, "curve_points": 41}  # the same everywhere: one compiled program
 
 
 def train_loss(weight, hyperparam):
@@ -29,16 +30,16 @@ def best_response(hyperparam):
 
 def explore(**changes):
     config = configs.get_config()
-    config.update({"surface_points": 5, "curve_points": 9, **changes})
+    config.update({**SMALL, **changes})
     with jax.enable_x64(True):
-        return loss_manifold.explore(config)
+        return _manifold.explore(config)
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("loss_manifold") / "new"
-    small = ["--config.surface_points=7", "--config.curve_points=41"]
-    launch.main(loss_manifold.run, [f"--config={CONFIG}", f"--workdir={folder}", *small])
+    small = [f"--config.{name}={value}" for name, value in SMALL.items()]
+    _launch.main(loss_manifold.run, [f"--config={CONFIG}", f"--workdir={folder}", *small])
     return folder
 
 
@@ -109,7 +110,7 @@ def test_the_optima_of_the_authors_validation_loss_are_equal():
 def test_a_claim_can_fail(tmp_path):
     # Where the best response is nearly flat, its tangent reaches far beyond the optimum.
     config = configs.get_config()
-    config.update({"surface_points": 3, "curve_points": 9, "linearized_at": 1.5})
+    config.update({**SMALL, "linearized_at": 1.5})
     results = loss_manifold.run(config, tmp_path)
     assert [claim["holds"] for claim in results["claims"]] == [True, True, False]
     assert results["linear_optimum"] == pytest.approx(np.pi)  # the end of what is searched

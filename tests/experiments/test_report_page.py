@@ -8,13 +8,14 @@ import re
 import ml_collections
 import pytest
 
-from experiments import launch, report, report_page
+from experiments import _launch, _results, report_page
 
 PNG = b"\x89PNG\r\n\x1a\n not much of a picture"
 CLAIMS = [
-    report.claim("w*(λ) < 1 | always", "0.5 & less\nthan 1", holds=True),
-    report.claim("It is _best_.", "2.5 > 1, as <b> is steep", holds=False),
+    _results.claim("w*(λ) < 1 | always", "0.5 & less\nthan 1", holds=True),
+    _results.claim("It is _best_.", "2.5 > 1, as <b> is steep", holds=False),
 ]
+UNJUDGED = _results.unjudged(CLAIMS)
 
 
 def make(folder, config=None, results=None, pictures=("one", "two")):
@@ -107,7 +108,7 @@ def test_the_state_of_each_figure_in_the_order_asked(figures):
     }.items():
         assert f"{name}: {state}" in page.sections[name]
         assert f"`{name}`: {state}" in markdown
-    summary = "2 of 5 figures; 2 of 3 claims hold; 2 min 5 s in all."
+    summary = "2 of 5 figures; 2 of 3 claims hold; 2 min 5 s in total."
     assert summary in page.sections[""]
     assert summary in markdown
     assert "1 of 2 claims hold" in page.sections[""]
@@ -143,7 +144,7 @@ def test_what_a_launched_experiment_leaves_is_read(tmp_path):
     config.write_text(
         "from ml_collections import ConfigDict\nget_config = lambda: ConfigDict({'steps': 3})"
     )
-    launch.main(run, [f"--config={config}", f"--workdir={tmp_path / 'run'}"])
+    _launch.main(run, [f"--config={config}", f"--workdir={tmp_path / 'run'}"])
     figure = report_page.read(tmp_path / "run")
     assert figure.state == report_page.DONE
     assert figure.config == ml_collections.ConfigDict({"steps": 3}).to_dict()
@@ -151,6 +152,19 @@ def test_what_a_launched_experiment_leaves_is_read(tmp_path):
     assert figure.seconds is not None
     assert [path.name for path in figure.pictures] == ["drawn.png"]
     assert (len(figure.claims), figure.hold) == (2, 1)
+
+
+def test_claims_without_a_verdict(tmp_path):
+    make(tmp_path / "quick", results={"claims": UNJUDGED})
+    path, other = report_page.write(tmp_path)
+    page, markdown = Page(path.read_text(encoding="utf-8")), other.read_text(encoding="utf-8")
+    assert [row[-1] for row in page.rows if row] == ["not judged"] * 2
+    assert markdown.count("| not judged |") == 2
+    assert "1 of 1 figures; 2 claims not judged; " in page.sections[""]
+    make(tmp_path / "mixed", results={"claims": [*CLAIMS, *UNJUDGED]})
+    path, other = report_page.write(tmp_path)
+    for text in (path, other):
+        assert "1 of 2 claims hold, 4 not judged; " in text.read_text(encoding="utf-8")
 
 
 def test_from_the_command_line(figures, capsys):

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from configs.search_baselines import get_config
-from experiments import decay_problem, search_baselines
-from experiments.search_baselines import Curve, grouping
+from experiments import _decay_problem, _grouped_decays, _search_claims, _search_contenders
+from experiments._grouped_decays import grouping
+from experiments._search_contenders import Curve
 from shohypernet import ridge
-from shohypernet.ridge import Losses
+from shohypernet.batches import SplitLosses
 
 
 def test_groups_of_weights():
@@ -35,12 +36,12 @@ def test_other_numbers_of_decays_are_refused(count):
 def data():
     config = get_config("quick")
     config.seeds, config.points = (0, 1), 5
-    return config, decay_problem.load_data(config)
+    return config, _decay_problem.load_data(config)
 
 
 def test_the_optimum_of_one_decay_is_ridges(data):
     exact = ridge.ridge(data[1])
-    found = search_baselines.optimum(exact, grouping(1))
+    found = _grouped_decays.optimum(exact, grouping(1))
     scalar = ridge.optimum(exact, -5.0)
     expected = ridge.losses(exact, ridge.best_response(exact, scalar))
     np.testing.assert_allclose(found, expected, rtol=1e-5)
@@ -49,11 +50,11 @@ def test_the_optimum_of_one_decay_is_ridges(data):
 def test_the_penalty_is_that_of_each_weights_own_group(data, key):
     _, data = data
     groups = grouping(50)
-    problem = search_baselines.problem_on(data, groups)
+    problem = _grouped_decays.problem_on(data, groups, -10.0, 2.0)
     params = problem.init(key)
     log_decays = np.linspace(-3, 1, 50).astype(np.float32)
-    loss = problem.train_loss(params, log_decays, data.train, key)
-    weights = decay_problem.to_ridge(params)
+    loss = problem.train_loss(params, np.exp(log_decays), data.train, key)
+    weights = _decay_problem.to_ridge(params)
     penalty = np.sum(np.exp(np.float64(log_decays))[groups] * weights**2) / 10
     inputs, targets = map(np.asarray, data.train)
     residuals = inputs @ weights[:-1] + weights[-1] - targets
@@ -62,10 +63,10 @@ def test_the_penalty_is_that_of_each_weights_own_group(data, key):
 
 def test_methods_spend_the_same_and_report_the_best_so_far(data):
     config, data = data
-    problem = search_baselines.problem_on(data, grouping(2))
-    found = search_baselines.methods(problem, data, 2, config)
+    problem = _grouped_decays.problem_on(data, grouping(2), config.low, config.high)
+    found = _search_contenders.methods(problem, data, 2, config)
     assert len(found) == 9
-    for name in (search_baselines.OURS, "random search"):
+    for name in (_search_contenders.OURS, "random search"):
         curve = found[name]()
         assert curve.valid_loss.shape == curve.test_loss.shape == (2, 5)
         ends = curve.valid_loss[:, -1]
@@ -88,8 +89,8 @@ def made(*losses):
 )
 def test_the_papers_claim_is_judged_from_the_first_tenth_on(ours, holds):
     other = (8.0, 8, 8, 8, 8, 8, 8, 3, 3, 3)
-    curves = {search_baselines.OURS: made(*map(float, ours)), "TPE": made(*other)}
-    claim = search_baselines._claim_below(10, curves)
+    curves = {_search_contenders.OURS: made(*map(float, ours)), "TPE": made(*other)}
+    claim = _search_claims.below_all(10, curves)
     assert claim["holds"] is holds
     assert "ends at 2.00000 (test 3.00000), and TPE" in claim["measured"]
 
@@ -99,9 +100,9 @@ def test_the_papers_claim_is_judged_from_the_first_tenth_on(ours, holds):
     [([3.0, 3.0, 1.0], True), ([3.0, 1.0, 3.0], False), ([1.0] * 3, False), ([3.0] * 3, False)],
 )
 def test_the_claim_of_many_decays_needs_one_crossing(excess, holds):
-    optima = dict.fromkeys((1, 2, 5), Losses(0.0, 0.0, 0.0))
+    optima = dict.fromkeys((1, 2, 5), SplitLosses(0.0, 0.0, 0.0))
     curves = {
-        count: {search_baselines.OURS: made(value), "TPE": made(2.0)}
+        count: {_search_contenders.OURS: made(value), "TPE": made(2.0)}
         for count, value in zip(optima, excess, strict=True)
     }
-    assert search_baselines._claim_many(curves, optima)["holds"] is holds
+    assert _search_claims.many_decays(curves, optima)["holds"] is holds

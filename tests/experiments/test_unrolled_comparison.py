@@ -3,7 +3,7 @@
 import pytest
 
 from configs import unrolled_comparison as configs
-from experiments import decay_problem
+from experiments import _decay_problem, _unrolled_contenders, _unrolled_step_sizes
 from experiments import unrolled_comparison as comparison
 
 
@@ -24,24 +24,26 @@ def config():
 
 
 def test_the_search_finds_the_step_size_that_trains(data, config):
-    problem = decay_problem.problem_on(data)
-    start = decay_problem.log_decays(problem, -6.0, "weight")
-    method = comparison.methods(config)["unrolled"]
+    problem = _decay_problem.problem_on(data)
+    start = _decay_problem.decays(problem, -6.0, "weight")
+    method = _unrolled_contenders.methods(problem, config)["unrolled"]
     method = method._replace(inner_rates=(1e-9, 0.1, 1e9))
-    pairs = comparison.search(problem, method, data, start, config)
+    pairs = _unrolled_step_sizes.search(problem, method, data, start, config)
     assert pairs[0][0] == 0.1
     # With 1e9 every run diverged, with 1e-9 none.
     assert sorted(pairs) == [(rate, hyper) for rate in (1e-9, 0.1) for hyper in config.hyper_rates]
 
 
 def test_what_it_writes_and_says(data, config, tmp_path, monkeypatch):
-    monkeypatch.setattr(decay_problem, "load_data", lambda config: data)
+    monkeypatch.setattr(_decay_problem, "load_data", lambda config: data)
     # As if the search had not seen that the first pair diverges.
-    monkeypatch.setattr(comparison, "search", lambda *arguments: [(1e9, 0.1), (1e-3, 0.01)])
+    monkeypatch.setattr(
+        _unrolled_step_sizes, "search", lambda *arguments: [(1e9, 0.1), (1e-3, 0.01)]
+    )
     results = comparison.run(config, tmp_path)
     assert list(results["methods"]) == list(config.methods)
-    # 17 rounds of 2 + 2 with looks of 2 + 2 · 10 in rounds 0, 1, 2, 4, 8 and 16, in runs of 5; 40
-    # rounds of 2 · 2 + 1, in runs of 13; and 15 rounds of 3 · 4 + 1, in runs of 5.
+    # 17 rounds of 2 + 2, with updates of the factors for 2 + 2 · 10 in rounds 0, 1, 2, 4, 8 and 16,
+    # in runs of 5; 40 rounds of 2 · 2 + 1, in runs of 13; and 15 rounds of 3 · 4 + 1, in runs of 5.
     spent = {"centered hyper-training": 170, "hyper-training": 195, "unrolled": 195}
     for name, found in results["methods"].items():
         assert found["gradient_evaluations"] == spent[name]
@@ -52,8 +54,8 @@ def test_what_it_writes_and_says(data, config, tmp_path, monkeypatch):
     assert len(results["claims"]) == 2
 
 
-def test_other_methods_are_refused(config):
+def test_other_methods_are_refused(data, config):
     config = config.copy_and_resolve_references()
     config.methods = ("hyper-training", "magic")
     with pytest.raises(ValueError, match=r"some of.*'unrolled' among them; got.*magic"):
-        comparison.methods(config)
+        _unrolled_contenders.methods(_decay_problem.problem_on(data), config)

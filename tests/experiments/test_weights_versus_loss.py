@@ -12,9 +12,16 @@ from scipy import optimize
 
 import shohypernet as shn
 from configs import weights_versus_loss as configs
-from experiments import launch, principal_axes, weights_versus_loss
+from experiments import (
+    _inference_claims,
+    _inferred_losses,
+    _launch,
+    _principal_axes,
+    weights_versus_loss,
+)
 from shohypernet import ridge
 from shohypernet.batches import Data, Examples
+from shohypernet.problem import param_shapes
 
 CONFIG = pathlib.Path(configs.__file__)
 
@@ -23,7 +30,7 @@ CONFIG = pathlib.Path(configs.__file__)
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("weights_versus_loss") / "new"
     arguments = [f"--config={CONFIG}:quick", f"--workdir={folder}"]
-    launch.main(weights_versus_loss.run, arguments)
+    _launch.main(weights_versus_loss.run, arguments)
     return folder, arguments
 
 
@@ -78,13 +85,13 @@ def test_resume_does_nothing_again(made, monkeypatch):
     before = {name: before[name] for name in before}
     trained = []
     monkeypatch.setattr(
-        weights_versus_loss,
+        _inferred_losses,
         "train",
         lambda problem, data, hyperparams, config, steps: (
             trained.append(steps) or np.zeros(len(hyperparams))
         ),
     )
-    launch.main(weights_versus_loss.run, [*arguments, "--resume"])
+    _launch.main(weights_versus_loss.run, [*arguments, "--resume"])
     assert trained == [80]  # the 25 of twice the steps alone
     after = np.load(folder / "weights_versus_loss.npz")
     for name, array in before.items():
@@ -100,16 +107,16 @@ def test_a_budget_of_broken_rounds_is_refused(tmp_path):
 
 
 def test_principal_axes_keep_every_loss(data):
-    rotated, exact = principal_axes.rotate(data), ridge.ridge(data)
+    rotated, exact = _principal_axes.rotate(data), ridge.ridge(data)
     _, axes = np.linalg.eigh(exact.train.gram)
     weights = np.random.default_rng(1).normal(size=(7, 3))
     turned = jnp.float32(axes.T @ weights)
     for split, expected in zip(rotated, ridge.losses(exact, weights), strict=True):
-        found = principal_axes.mean_squared_error(turned, split)
+        found = _principal_axes.mean_squared_error(turned, split)
         np.testing.assert_allclose(found, expected, rtol=1e-5)
     for decay in (-3.0, 1.0):
         expected = axes.T @ ridge.best_response(exact, decay)
-        found = principal_axes.best_response(rotated.train, jnp.float32(decay))
+        found = _principal_axes.best_response(rotated.train, jnp.float32(decay))
         np.testing.assert_allclose(found, expected, atol=2e-5)
 
 
@@ -137,36 +144,37 @@ def class_norm_optimum(moments: ridge.Moments, log_decay: np.ndarray) -> np.ndar
 
 
 def test_models_are_trained_to_completion(data):
-    rotated, exact = principal_axes.rotate(data), ridge.ridge(data)
-    problem = principal_axes.problem_on(
+    rotated, exact = _principal_axes.rotate(data), ridge.ridge(data)
+    problem = _principal_axes.problem_on(
         rotated, shn.losses.gaussian_nll_from_mse, shn.penalties.class_norm_penalty
     )
     config = configs.get_config("quick")
-    config.models_at_once = 4  # fewer than there are, so that the last wave is filled up
+    config.models_at_once = 4  # fewer than there are, so that the last population is filled up
     many = np.random.default_rng(2).uniform(-3, 3, size=(6, 3))
     many[0, 1] = 5.0  # which leaves no weight but zero
     best = [class_norm_optimum(exact.train, each) for each in many]
     assert not np.any(best[0][:, 1])
     assert np.all(np.linalg.norm(best[0][:, [0, 2]], axis=0) > 0)
     expected = [50 * ridge.losses(exact, weights).valid - 1.3836466 for weights in best]
-    found = weights_versus_loss.train(problem, rotated, jnp.float32(many), config, steps=3_000)
+    found = _inferred_losses.train(problem, rotated, jnp.float32(many), config, steps=3_000)
     assert found.shape == (6,)
     np.testing.assert_allclose(found, expected, atol=2e-4)
 
 
 def test_inferred_losses_are_those_of_the_hypernet_s_weights(data):
-    rotated, exact = principal_axes.rotate(data), ridge.ridge(data)
-    problem = principal_axes.problem_on(
+    rotated, exact = _principal_axes.rotate(data), ridge.ridge(data)
+    problem = _principal_axes.problem_on(
         rotated, shn.losses.gaussian_nll_from_mse, shn.penalties.class_norm_penalty
     )
-    hypernet = shn.hypernets.linear(jax.eval_shape(problem.init, jax.random.key(0)))
+    hypernet = shn.hypernets.linear()
     rng = np.random.default_rng(3)
     points = jnp.float32(rng.normal(size=(5, 3)))
-    like = jax.eval_shape(hypernet.init, jax.random.key(0), points[0])
+    shapes = param_shapes(problem)
+    like = jax.eval_shape(hypernet.init, jax.random.key(0), shapes, points[0])
     phis = jax.tree.map(lambda leaf: jnp.float32(rng.normal(0, 0.3, (2, *leaf.shape))), like)
     config = configs.get_config("quick")
     config.models_at_once = 2
-    found = weights_versus_loss.infer(problem, hypernet, phis, points, rotated, config)
+    found = _inferred_losses.infer(problem, hypernet, phis, points, rotated, config)
     _, axes = np.linalg.eigh(exact.train.gram)
     for i in range(2):
         phi = jax.tree.map(lambda leaf, i=i: leaf[i], phis)
@@ -196,7 +204,7 @@ def claims(**changes):
     for name, fields in changes.items():
         found[name].update(fields)
     trends = {"process_by_distance": [0.0, -0.1], "stochastic_by_true_loss": [0.1, -0.1]}
-    made = weights_versus_loss._claims(found, trends, 0.5, 0.9)
+    made = _inference_claims.claims(found, trends, 0.5, 0.9)
     return [claim["holds"] for claim in made]
 
 
@@ -218,4 +226,4 @@ def test_means_by_tenths():
     order, errors = np.arange(20)[::-1], np.stack([np.arange(20.0), np.arange(20.0) + 1])
     # The least in order is the last error: 19 and 18 of the first row, 20 and 19 of the second.
     expected = [19.0 - 2 * i for i in range(10)]
-    assert weights_versus_loss._by_tenths(order, errors) == pytest.approx(expected)
+    assert _inference_claims.by_tenths(order, errors) == pytest.approx(expected)

@@ -1,6 +1,5 @@
 """Hyper-training of the larger problems, with the paper's settings and with ours."""
 
-import math
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +10,8 @@ import optax
 
 import shohypernet as shn
 from shohypernet.batches import Data
-from shohypernet.problem import Problem
+from shohypernet.jacobians import ResponseJacobian
+from shohypernet.problem import Problem, param_shapes
 
 # One of many decays has a gradient of 1e-7 or less, beside which Adam's 1e-8 would be no small
 # thing.
@@ -20,7 +20,7 @@ HYPER_EPSILON = 1e-15
 
 def paper(problem: Problem, settings: Any, *, simultaneous: bool = False) -> shn.HyperOptimizer:
     """The factorized linear hypernet, by Algorithm 3, or by 4 if simultaneous."""
-    hypernet = shn.hypernets.factorized(jax.eval_shape(problem.init, jax.random.key(0)))
+    hypernet = shn.hypernets.factorized()
     optimizer = optax.adam(settings.hypernet_learning_rate)
     hyper_optimizer = optax.adam(settings.hyper_learning_rate)
     if simultaneous:
@@ -32,7 +32,7 @@ def paper(problem: Problem, settings: Any, *, simultaneous: bool = False) -> shn
         hypernet,
         hypernet_optimizer=optimizer,
         hyper_optimizer=hyper_optimizer,
-        sampler=shn.hyperparameters.local_gaussian(settings.sampling_scale),
+        sampler=shn.samplers.local_gaussian(settings.sampling_scale),
         samples=settings.samples,
     )
 
@@ -43,9 +43,7 @@ def factorized(problem: Problem, settings: Any, start: float) -> shn.HyperOptimi
     As it is, λ = −7 in each of 79,510 inputs makes φ so badly scaled that the weights blow up or
     stand still.
     """
-    plain = shn.hypernets.factorized(
-        jax.eval_shape(problem.init, jax.random.key(0)), init_scale=settings.init_scale
-    )
+    plain = shn.hypernets.factorized(init_scale=settings.init_scale)
 
     def apply(hypernet_params: Any, hyperparams: Any) -> Any:
         return plain.apply(hypernet_params, jax.tree.map(lambda leaf: leaf - start, hyperparams))
@@ -58,7 +56,7 @@ def factorized(problem: Problem, settings: Any, start: float) -> shn.HyperOptimi
             optax.cosine_decay_schedule(settings.hypernet_learning_rate, updates)
         ),
         hyper_optimizer=_on_cosine(settings),
-        sampler=shn.hyperparameters.local_gaussian(settings.sampling_scale),
+        sampler=shn.samplers.local_gaussian(settings.sampling_scale),
         samples=settings.samples,
     )
 
@@ -68,35 +66,36 @@ def tuned(problem: Problem, settings: Any) -> shn.HyperOptimizer:
     updates = settings.rounds * settings.inner_steps
     return shn.centered_response(
         problem,
-        shn.jacobians.kronecker(
-            problem,
-            refresh_every=settings.refresh_every,
-            iterations=settings.iterations,
-            damping=settings.damping,
-        ),
+        kronecker(settings),
         optimizer=optax.adam(optax.cosine_decay_schedule(settings.learning_rate, updates)),
         hyper_optimizer=_on_cosine(settings),
     )
 
 
+def kronecker(settings: Any) -> ResponseJacobian:
+    """The Jacobian of `tuned`."""
+    return shn.jacobians.kronecker(
+        refresh_every=settings.refresh_every,
+        iterations=settings.iterations,
+        damping=settings.damping,
+    )
+
+
+def rounds_within(
+    budget: int, problem: Problem, jacobian: ResponseJacobian, inner_steps: int, batch_size: int
+) -> int:
+    """Rounds of `centered_response` that a budget of gradient evaluations allows."""
+    each = inner_steps + 1 + jacobian.vjp_evaluations
+    rounds = np.arange(budget // each)
+    updates = jacobian.update_evaluations(
+        problem, param_shapes(problem), rounds, inner_steps, batch_size
+    )
+    return int(np.searchsorted(np.cumsum(each + np.asarray(updates)), budget, side="right"))
+
+
 def _on_cosine(settings: Any) -> optax.GradientTransformation:
     schedule = optax.cosine_decay_schedule(settings.hyper_learning_rate, settings.rounds)
     return optax.adam(schedule, eps=HYPER_EPSILON)
-
-
-def tuned_rounds(
-    budget: int, inner_steps: int, batch_size: int, outputs: int, refresh_every: int = 50
-) -> int:
-    """Rounds of a centered Kronecker hypernet that a budget of gradient evaluations has room for.
-
-    Every round has its inner steps, a hyper-gradient and its way back through J; those that look at
-    the curvature, batches of 1,000 examples in all, and two for each output of each layer.
-    """
-    seen = min(inner_steps, math.ceil(1_000 / batch_size))
-    n = np.arange(budget // (inner_steps + 2))
-    looks = (n % refresh_every == 0) | ((n < refresh_every) & (n & (n - 1) == 0))
-    spent = np.cumsum(inner_steps + 2 + looks * (seen + 2 * outputs))
-    return int(np.searchsorted(spent, budget, side="right"))
 
 
 def fit(
@@ -111,7 +110,7 @@ def fit(
     evaluations: int,
     resume: bool,
 ) -> shn.Result:
-    """A run with the sizes that the settings of its method give."""
+    """A run with the sizes that the settings of its method give, from decays in natural units."""
     return shn.fit(
         problem,
         method,
@@ -124,6 +123,6 @@ def fit(
         valid_batch_size=settings.valid_batch_size,
         eval_every=settings.rounds // evaluations,
         workdir=folder,
-        resume=resume and (folder / "run.json").exists(),
+        resume="auto" if resume else False,
         config=settings.to_dict(),
     )

@@ -1,7 +1,6 @@
-"""Starts an experiment from the command line: its config, its folder, its errors in plain words."""
+"""Command line of the experiments: config, folder, and errors in plain words."""
 
 import contextlib
-import importlib.util
 import io
 import json
 import linecache
@@ -12,6 +11,7 @@ import signal
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
@@ -19,22 +19,21 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from shohypernet.batches import DataError
-from shohypernet.fitting._driver import NonFiniteLoss
-from shohypernet.fitting._signals import Interrupted
+import shohypernet as shn
+from experiments import _results
 
 USAGE = """Usage: python -m experiments.NAME --config=configs/NAME.py --workdir=NEW_FOLDER
        [--config.FIELD=VALUE ...] [--resume]
   --config        the experiment's config; some take a variant: configs/NAME.py:VARIANT
   --config.FIELD  another value for one of its fields; a wrong FIELD gets the list of them
   --workdir       a new or empty folder for what the experiment writes
-  --resume        go on with the run that workdir holds"""
+  --resume        resume the run that workdir holds"""
 COMPILED = pathlib.Path("~/.cache/shohypernet")  # unless JAX_COMPILATION_CACHE_DIR is set
 OURS = ("__main__", "experiments", "shohypernet")
 
 
 class Run(Protocol):
-    """An experiment: draws its pictures in a folder, and returns what results.json is to hold."""
+    """An experiment: it draws in a folder, and returns the contents of results.json."""
 
     def __call__(
         self, config: ConfigDict, workdir: pathlib.Path, *, resume: bool = False
@@ -42,13 +41,13 @@ class Run(Protocol):
 
 
 def main(run: Run, arguments: Sequence[str] | None = None) -> None:
-    """Runs an experiment with --config, --workdir and --resume.
+    """Run an experiment with --config, --workdir and --resume.
 
     The folder gets config.json before the run and results.json after it: what the experiment
     returns, the command that made it, and its seconds on the wall (a resumed run's are those since
     it was resumed). One that isn't empty is refused unless --resume is given, and then it must have
     been started with the same config. A run that ends before it has written anything leaves no
-    folder.
+    folder. Claims of a config whose field `judged` is false get no verdict.
     """
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         # So that a second run of an experiment compiles nothing again.
@@ -59,27 +58,33 @@ def main(run: Run, arguments: Sequence[str] | None = None) -> None:
     began = time.perf_counter()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
+    with _in_plain_words(), _claimed(folder, config, resume=resume):
+        results = run(config, folder, resume=resume)
+    if not config.get("judged", True):
+        results["claims"] = _results.unjudged(results["claims"])
+    results["command"] = shlex.join(["python", "-m", _module(run), *arguments])
+    results["wall_seconds"] = round(time.perf_counter() - began, 1)
+    _results.write(folder, results)
+    _results.show(results["claims"])
+    print(f"Pictures, arrays and results.json are in {folder}.")
+
+
+@contextlib.contextmanager
+def _in_plain_words() -> Iterator[None]:
+    """Exit with a message, and no traceback, for what isn't a bug."""
     try:
-        with _claimed(folder, config, resume=resume):
-            results = run(config, folder, resume=resume)
+        yield
     except KeyboardInterrupt as stopped:
-        number = stopped.signal_number if isinstance(stopped, Interrupted) else signal.SIGINT
+        number = stopped.signal_number if isinstance(stopped, shn.Interrupted) else signal.SIGINT
         print(f"\n{str(stopped) or 'stopped'}", file=sys.stderr)
         sys.exit(128 + number)
-    except (DataError, NonFiniteLoss, OSError) as error:
+    except (shn.DataError, shn.NonFiniteLoss, OSError) as error:
         sys.exit(str(error))
     except (AttributeError, ValueError) as error:
         message = _plain(error)
         if message is None:
             raise
         sys.exit(message)
-    results["command"] = shlex.join(["python", "-m", _module(run), *arguments])
-    results["wall_seconds"] = round(time.perf_counter() - began, 1)
-    (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n")
-    for claim in results["claims"]:
-        verdict = "holds" if claim["holds"] else "DOES NOT HOLD"
-        print(f"{claim['claim']}\n  {verdict}: {claim['measured']}")
-    print(f"Pictures, arrays and results.json are in {folder}.")
 
 
 def _module(run: Run) -> str:
@@ -96,7 +101,7 @@ def _parse(arguments: Sequence[str]) -> tuple[ConfigDict, pathlib.Path, bool]:
     resume = flags.DEFINE_bool("resume", False, "", flag_values=known)
     wants_help = flags.DEFINE_bool("help", False, "", short_name="h", flag_values=known)
     try:
-        overrides = known(["", *arguments], known_only=True)
+        _, *overrides = known(["", *arguments], known_only=True)
     except flags.Error as error:
         sys.exit(f"{error}\n{USAGE}")
     if wants_help.value:
@@ -104,49 +109,61 @@ def _parse(arguments: Sequence[str]) -> tuple[ConfigDict, pathlib.Path, bool]:
         sys.exit(0)
     if not (named.value and workdir.value):
         sys.exit(f"--config and --workdir are both needed.\n{USAGE}")
-    config = _load(named.value)
-    fields = "The fields of this config, with their values:" + "".join(
-        f"\n  --config.{name}={value!r}  ({type(value).__name__})"
-        for name, value in config.to_dict().items()
-    )
-    try:
-        _override(config, overrides)
-    except flags.Error as error:
-        sys.exit(f"{error}\n{fields}")
+    config = _overridden(named.value, _default(named.value).to_dict(), overrides)
     return config, pathlib.Path(workdir.value).expanduser(), bool(resume.value)
 
 
-def _load(named: str) -> ConfigDict:
-    """What get_config() returns in a file, or get_config("x") for a file named with :x."""
-    path, *variant = named.split(":", 1)
-    spec = importlib.util.spec_from_file_location("config", path)
-    if spec is None or spec.loader is None or not pathlib.Path(path).is_file():
+def _default(named: str) -> ConfigDict:
+    """The config of a file, or of a file and a variant named with :x."""
+    path = named.partition(":")[0]
+    if not (path.endswith(".py") and pathlib.Path(path).is_file()):
         sys.exit(f"--config={named}: there is no Python file {path!r}.")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not hasattr(module, "get_config"):
+    try:
+        return _load(named, [])
+    except AttributeError as error:
+        if "'get_config'" not in str(error):
+            raise
         sys.exit(f"--config={named}: {path} has no get_config().")
-    try:
-        return module.get_config(*variant)
-    except (LookupError, TypeError, ValueError) as error:
+    except LookupError as error:
         sys.exit(f"--config={named}: {type(error).__name__}: {error}")
+    except flags.Error as error:
+        # A traceback, whose last line is the error that get_config() raised.
+        sys.exit(f"--config={named}: {str(error).strip().splitlines()[-1]}")
 
 
-def _override(config: ConfigDict, arguments: list[str]) -> None:
-    """Puts --config.FIELD=VALUE into a config; absl's Error says what was wrong."""
-    defaults: dict[str, Any] = config.to_dict()
-    values = flags.FlagValues()
+def _overridden(named: str, defaults: dict[str, Any], overrides: Sequence[str]) -> ConfigDict:
+    """The config with --config.FIELD=VALUE; a wrong one is answered with the list of fields."""
     try:
-        config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=arguments)
+        config = _load(named, overrides)
+        for name, default in defaults.items():
+            # Of a tuple ml_collections checks no more than that it is one.
+            if isinstance(default, tuple) and not _is_like(config[name], default):
+                raise flags.Error(f"--config.{name} should be like {default}, got {config[name]}")
+    except (AttributeError, LookupError, ValueError, flags.Error) as error:
+        said = (
+            str(error) if isinstance(error, flags.Error) else f"no such field: {_innermost(error)}"
+        )
+        fields = "".join(
+            f"\n  --config.{name}={value!r}  ({type(value).__name__})"
+            for name, value in defaults.items()
+        )
+        sys.exit(f"{said}\nThe fields of this config, with their values:{fields}")
+    return config
+
+
+def _load(named: str, overrides: Sequence[str]) -> ConfigDict:
+    """A config file read by ml_collections, which passes on the part after a colon."""
+    arguments = ["", f"--config={named}", *overrides]
+    values = flags.FlagValues()
+    config = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=arguments)
+    # It runs the file in a module of this name, on top of what an earlier file left there.
+    sys.modules.pop("config_config", None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of the way in which it imports
         _, *stray = values(arguments)
-    except (AttributeError, LookupError, ValueError) as error:
-        raise flags.Error(f"no such field: {_innermost(error)}") from error
     if stray:
         raise flags.Error(f"not understood: {' '.join(stray)}")
-    for name, default in defaults.items():
-        # Of a tuple ml_collections checks no more than that it is one.
-        if isinstance(default, tuple) and not _is_like(config[name], default):
-            raise flags.Error(f"--config.{name} should be like {default}, got {config[name]}")
+    return config.value
 
 
 def _is_like(values: Any, defaults: tuple[Any, ...]) -> bool:
@@ -157,7 +174,7 @@ def _is_like(values: Any, defaults: tuple[Any, ...]) -> bool:
 
 @contextlib.contextmanager
 def _claimed(folder: pathlib.Path, config: ConfigDict, *, resume: bool) -> Iterator[None]:
-    """Starts a folder, or opens it again to resume; takes back one to which nothing was added."""
+    """Start a folder, or open it again to resume; remove one to which nothing was added."""
     described = folder / "config.json"
     text = json.dumps(config.to_dict(), indent=2) + "\n"
     if resume:
@@ -207,7 +224,7 @@ def _require_same(described: pathlib.Path, here: dict[str, Any]) -> None:
 
 
 def _plain(error: Exception) -> str | None:
-    """What to tell the user of an error that was raised for that; None for one that wasn't.
+    """The message of an error that was raised for the user; None for any other.
 
     A ValueError from a `raise` in this repository speaks of the config. Any other, from JAX say, is
     a bug, whose traceback is wanted.

@@ -1,4 +1,4 @@
-"""The paper's larger problems: L2 decays of one layer or several, from one number to one a weight.
+"""The paper's larger problems: L2 decays of one layer or several, from one to one per weight.
 
     L_train(w, λ) = MSE(train, w) + (1/10) Σ_i exp(λ_i) w_i²,    L_valid(w) = MSE(valid, w)
 
@@ -8,16 +8,15 @@ With no hidden layer everything about it is known exactly, from `shohypernet.rid
 import itertools
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 import shohypernet as shn
 from shohypernet import ridge
-from shohypernet.batches import CLASSES, Data, load
+from shohypernet.batches import Data, SplitLosses
+from shohypernet.datasets import CLASSES
 from shohypernet.models import MLP
-from shohypernet.problem import Problem
-from shohypernet.ridge import Losses
+from shohypernet.problem import Problem, param_shapes
 
 SCALAR_START = -5.0
 DESCENT_START = -6.0
@@ -25,7 +24,7 @@ DESCENT_STEPS = 30  # after which the exact path gains on validation alone
 
 
 class Reference(NamedTuple):
-    """What the linear problem allows, exactly.
+    """Exact results for the linear problem.
 
     Attributes:
       scalar: the best single log decay.
@@ -38,10 +37,10 @@ class Reference(NamedTuple):
     """
 
     scalar: float
-    scalar_losses: Losses
+    scalar_losses: SplitLosses
     classes: np.ndarray
-    classes_losses: Losses
-    path: list[Losses]
+    classes_losses: SplitLosses
+    path: list[SplitLosses]
     path_end: np.ndarray
 
     def gain(self, valid_loss: Any) -> Any:
@@ -55,12 +54,20 @@ class Reference(NamedTuple):
 
 def load_data(config: Any) -> Data:
     """The data that a config names."""
-    return load(
+    return shn.datasets.load(
         config.data,
         train=config.train_examples,
         valid=config.valid_examples,
         test=config.test_examples,
         directory=config.directory or None,
+    )
+
+
+def described(config: Any) -> str:
+    """The data and the numbers of examples, for results.json."""
+    return (
+        f"{config.data}: {config.train_examples:,} training, {config.valid_examples:,} "
+        "validation examples"
     )
 
 
@@ -70,17 +77,22 @@ def problem_on(data: Data, hidden: tuple[int, ...] = (), init_scale: float = 0.0
         MLP(CLASSES, hidden, init_scale),
         data.train.inputs[:1],
         shn.losses.mean_squared_error,
-        lambda params, decay: shn.penalties.weight_decay(params, decay) / CLASSES,
+        penalty,
         space=shn.hyperparameters.log(),
     )
 
 
-def log_decays(problem: Problem, value: float, per: shn.penalties.Grain) -> Any:
-    """Log decays that start alike; `per="output"` is one a class of the linear model."""
+def penalty(params: Any, decay: Any) -> Any:
+    """Σ_i decay_i w_i² / 10, decays in natural units."""
+    return shn.penalties.weight_decay(params, decay) / CLASSES
+
+
+def decays(problem: Problem, log_decay: float, per: shn.penalties.Grain) -> Any:
+    """Decays that start alike, in natural units; per="output" is one per class, linear model."""
+    value = float(np.exp(log_decay))
     if per == "output":
         return jnp.full(CLASSES, value)
-    params = jax.eval_shape(problem.init, jax.random.key(0))
-    return shn.penalties.decays(params, value, per)
+    return shn.penalties.decays(param_shapes(problem), value, per)
 
 
 def reference(data: Data) -> Reference:
@@ -92,14 +104,20 @@ def reference(data: Data) -> Reference:
     path = itertools.islice(ridge.descent(exact, np.full(shape, DESCENT_START)), DESCENT_STEPS)
     decays, losses = zip(*path, strict=True)
 
-    def at(log_decay: np.ndarray) -> Losses:
+    def at(log_decay: np.ndarray) -> SplitLosses:
         return ridge.losses(exact, ridge.best_response(exact, log_decay))
 
     return Reference(float(scalar), at(scalar), classes, at(classes), list(losses), decays[-1])
 
 
+def retrained(exact: ridge.Ridge, log_decay: Any) -> SplitLosses:
+    """The losses of the exact best response to log decays shaped like the weights, or one each."""
+    log_decay = to_ridge(log_decay) if isinstance(log_decay, dict) else log_decay
+    return ridge.losses(exact, ridge.best_response(exact, log_decay))
+
+
 def to_ridge(params: Any) -> np.ndarray:
-    """The linear model's weights, or anything like them, as `ridge` has them: (785, 10)."""
+    """The linear model's weights, or a tree like them, in the form of `ridge`: (785, 10)."""
     layer = params["Dense_0"]
     return np.concatenate([np.asarray(layer["kernel"]), np.asarray(layer["bias"])[None]])
 

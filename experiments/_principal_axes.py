@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from shohypernet import ridge
+from shohypernet import hyperparameters, ridge
 from shohypernet.batches import Data
 from shohypernet.problem import Problem
 
@@ -25,7 +25,7 @@ INIT_SCALE = 0.01  # as in the paper; N(0, s²) is the same in all axes
 
 
 class Moments(NamedTuple):
-    """What the squared error on one split depends on, with one-hot targets.
+    """Sufficient statistics of the squared error on one split, with one-hot targets.
 
     Attributes:
       gram: a, shape (785,), for the training split, VᵀAV, shape (785, 785), for the others.
@@ -66,6 +66,8 @@ def problem_on(
 ) -> Problem:
     """L_train(u, λ) = loss(MSE(train, u)) + penalty(u, exp λ), L_valid(u) = loss(MSE(valid, u)).
 
+    Its losses read the decays exp λ, in natural units.
+
     Args:
       data: from `rotate`.
       loss: of the mean squared error.
@@ -80,10 +82,10 @@ def problem_on(
         params: jax.Array, hyperparams: jax.Array, batch: Moments, key: jax.Array
     ) -> jax.Array:
         del key
-        return loss(mean_squared_error(params, batch)) + penalty(params, jnp.exp(hyperparams))
+        return loss(mean_squared_error(params, batch)) + penalty(params, hyperparams)
 
     def valid_loss(params: jax.Array, hyperparams: jax.Array, batch: Moments) -> jax.Array:
         del hyperparams
         return loss(mean_squared_error(params, batch))
 
-    return Problem(init, train_loss, valid_loss)
+    return Problem(init, train_loss, valid_loss, hyperparameters.log())

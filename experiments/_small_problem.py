@@ -1,6 +1,8 @@
 """The paper's small problem: one decay, a linear model, ten training images.
 
-L_train(w, λ) = NLL(train, w) + exp(λ)·‖w‖₂,    L_valid(w) = NLL(valid, w),    σ = 0.1
+    L_train(w, λ) = NLL(train, w) + exp(λ)·‖w‖₂,    L_valid(w) = NLL(valid, w),    σ = 0.1
+
+λ is the logarithm of the decay, as in the paper's figures: unconstrained, as methods move it.
 """
 
 from collections.abc import Callable
@@ -13,15 +15,15 @@ import optax
 from matplotlib.axes import Axes
 
 import shohypernet as shn
-from experiments import report
-from shohypernet.batches import Data, load
+from experiments import _plots
+from shohypernet.batches import Data
 from shohypernet.hypernets import Hypernet
 from shohypernet.models import MLP
 from shohypernet.problem import Problem
 
 
 class Curve(NamedTuple):
-    """The three losses of a weight for each λ, arrays of shape (λs,)."""
+    """Losses of weights along a grid of λ, arrays of shape (λs,)."""
 
     hyperparams: np.ndarray
     train_loss: np.ndarray
@@ -35,8 +37,8 @@ class Curve(NamedTuple):
 
 
 def build(config: Any) -> tuple[Problem, Data]:
-    """The problem and its data, as a config says."""
-    data = load(
+    """The problem and its data, from a config."""
+    data = shn.datasets.load(
         config.data,
         train=config.train_examples,
         valid=config.valid_examples,
@@ -59,26 +61,33 @@ def problem_on(data: Data) -> Problem:
 
 def cross_validate(problem: Problem, data: Data, config: Any) -> Curve:
     """Algorithm 1 on a grid: a model trained to convergence for each λ, in one compiled call."""
-    schedule = optax.cosine_decay_schedule(config.cross_learning_rate, config.cross_steps)
+    optimizer = optax.adam(
+        optax.cosine_decay_schedule(config.cross_learning_rate, config.cross_steps)
+    )
 
     def weights(hyperparams: jax.Array) -> Any:
-        return shn.train(
-            problem,
-            optax.adam(schedule),
-            jax.random.key(0),
-            hyperparams,
-            data.train,
-            steps=config.cross_steps,
-        ).params
+        return converged(problem, optimizer, hyperparams, data.train, config.cross_steps)
 
     count = round((config.curve_high - config.curve_low) / config.cross_spacing) + 1
     return _losses(weights, problem, data, np.linspace(config.curve_low, config.curve_high, count))
 
 
+def converged(
+    problem: Problem,
+    optimizer: optax.GradientTransformation,
+    hyperparams: jax.Array,
+    examples: Any,
+    steps: int,
+) -> Any:
+    """Weights trained for one λ, the logarithm of the decay, on all examples in each step."""
+    key = jax.random.key(0)
+    return shn.train(problem, optimizer, key, jnp.exp(hyperparams), examples, steps=steps).params
+
+
 def hypernet_curve(
     problem: Problem, hypernet: Hypernet, hypernet_params: Any, data: Data, config: Any
 ) -> Curve:
-    """The losses of the weights that a trained hypernet makes, on a fine grid."""
+    """The losses of a trained hypernet's weights, on a fine grid."""
     return _losses(
         lambda hyperparams: hypernet.apply(hypernet_params, hyperparams),
         problem,
@@ -92,10 +101,18 @@ def loss_at(curve: Curve, hyperparams: float) -> float:
     return float(np.interp(hyperparams, curve.hyperparams, curve.valid_loss))
 
 
+def curve_arrays(crosses: Curve, learned: Curve) -> dict[str, np.ndarray]:
+    """Both curves, for the arrays of a figure."""
+    return {
+        **{f"cross_{name}": value for name, value in crosses._asdict().items()},
+        **{f"learned_{name}": value for name, value in learned._asdict().items()},
+    }
+
+
 def draw_curves(axes: Axes, crosses: Curve, learned: Curve) -> None:
     """Training and validation losses against λ: lines from the hypernet, crosses from training."""
     splits = {"validation": ("valid_loss", "-", "x"), "training": ("train_loss", "--", "+")}
-    for color, (name, (split, line, mark)) in zip(report.COLORS, splits.items(), strict=False):
+    for color, (name, (split, line, mark)) in zip(_plots.COLORS, splits.items(), strict=False):
         made, trained = getattr(learned, split), getattr(crosses, split)
         axes.plot(learned.hyperparams, made, line, color=color, label=f"{name}, hypernet")
         axes.plot(
@@ -118,6 +135,11 @@ def draw_curves(axes: Axes, crosses: Curve, learned: Curve) -> None:
     axes.axvline(crosses.optimum, color="0.4", linestyle=":", label="cross-validated optimum")
 
 
+def legend_under(axes: Axes) -> None:
+    """A legend of two columns under one panel."""
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, fontsize=8)
+
+
 def _losses(
     weights: Callable[[jax.Array], Any], problem: Problem, data: Data, grid: np.ndarray
 ) -> Curve:
@@ -125,6 +147,6 @@ def _losses(
     @jax.vmap
     def losses(hyperparams: jax.Array) -> list[jax.Array]:
         params = weights(hyperparams)
-        return [problem.valid_loss(params, hyperparams, split) for split in data]
+        return [problem.valid_loss(params, jnp.exp(hyperparams), split) for split in data]
 
     return Curve(grid, *map(np.asarray, losses(jnp.asarray(grid, jnp.float32))))

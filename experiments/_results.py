@@ -1,0 +1,52 @@
+"""Results of an experiment: arrays behind its figures, claims and their verdicts, results.json."""
+
+import json
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+
+import shohypernet as shn
+
+VERDICTS = {True: "holds", False: "DOES NOT HOLD", None: "not judged"}
+
+
+def claim(claim: str, measured: str, *, holds: bool | None) -> dict[str, Any]:
+    """A claim of the paper or of ours, what was measured, and whether it holds.
+
+    Args:
+      claim: a sentence.
+      measured: the numbers.
+      holds: the verdict; None where the sizes are too small for one.
+    """
+    return {"claim": claim, "measured": measured, "holds": None if holds is None else bool(holds)}
+
+
+def unjudged(claims: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same claims without verdicts, for runs too small to have any."""
+    return [{**each, "holds": None} for each in claims]
+
+
+def save_arrays(workdir: pathlib.Path, name: str, arrays: dict[str, Any]) -> None:
+    """Write the arrays behind a figure as NAME.npz."""
+    np.savez(workdir / f"{name}.npz", **jax.tree.map(np.asarray, arrays))
+
+
+def history_arrays(label: str, history: shn.History) -> dict[str, Any]:
+    """The fields of a run's history but for λ, which may be large, as `LABEL: FIELD`."""
+    fields = history._asdict()
+    for name in ("hyperparams", "unconstrained"):
+        del fields[name]
+    return {f"{label}: {field}": value for field, value in fields.items()}
+
+
+def write(workdir: pathlib.Path, results: dict[str, Any]) -> None:
+    """Write results.json."""
+    (workdir / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+
+
+def show(claims: list[dict[str, Any]]) -> None:
+    """Print each claim with its verdict."""
+    for each in claims:
+        print(f"{each['claim']}\n  {VERDICTS[each['holds']]}: {each['measured']}")
