@@ -1,4 +1,4 @@
-"""A run spread over devices: what the names of a mesh's axes mean, and where arrays lie.
+"""Sharding of a run over devices: meaning of a mesh's axis names, and placement of arrays.
 
     "seeds"      each device runs its own seeds, and waits for no other
     "samples"    the sampled λ of a hypernet's update
@@ -7,7 +7,7 @@
 
 Only `"seeds"` is programmed by hand (a `shard_map`). For the others a few arrays are constrained
 and XLA derives the rest, communication included. JAX draws the same random numbers however they
-are spread, so that a mesh changes results by no more than the order of sums.
+are sharded, so that a mesh changes results by no more than the order of sums.
 
 All functions go by the ambient mesh (`jax.set_mesh`), and without one they change nothing.
 """
@@ -21,18 +21,18 @@ import jax
 from jax.sharding import Mesh, PartitionSpec
 
 AXES = ("seeds", "samples", "examples", "weights")
-# Of one seed's array, in bytes, from which "weights" spreads it. To gather a smaller one at every
+# Least size of one seed's array, in bytes, that "weights" shards. To gather a smaller one at every
 # use takes longer than its memory is worth: a message's fixed cost is that of about so many bytes.
 LARGE = 2**20
 
 
 def over(mesh: Mesh | None) -> contextlib.AbstractContextManager[Any]:
-    """While entered, the mesh is the ambient one; None leaves what there is."""
+    """Context in which the mesh is the ambient one; None changes nothing."""
     return contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh)
 
 
 def constrain(tree: Any, name: str, axis: int = 0) -> Any:
-    """Under `jit`, spreads an axis of every leaf over the mesh's axis of that name, if it has one.
+    """Under `jit`, shard an axis of every leaf over the mesh's axis of that name, if it has one.
 
     Raises:
       ValueError: if the devices can't share that axis evenly.
@@ -63,12 +63,12 @@ def constrain_if_even(tree: Any, name: str) -> Any:
 def each_seed(
     function: Callable[..., Any], own: int, at_once: int | None = None
 ) -> Callable[..., Any]:
-    """`vmap` of a function of one seed, of which each device does its own share of seeds.
+    """`vmap` of a function of one seed, each device with its own share of seeds.
 
     Args:
       function: of one seed.
-      own: how many of its arguments, the first ones, are a seed's own and lead with the seed axis.
-      at_once: the seeds of a device that are vmapped, the others waiting; None for all.
+      own: number of its arguments, the first ones, that lead with the seed axis.
+      at_once: number of a device's seeds that are vmapped, the others waiting; None for all.
 
     Returns:
       The function of all seeds.
@@ -102,29 +102,29 @@ def each_seed(
 
 
 def laid_out(tree: Any) -> Any:
-    """Shapes, dtypes and, with a mesh, the places of arrays that lead with the seed axis."""
+    """Shapes, dtypes and, with a mesh, placement of arrays that lead with the seed axis."""
     return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=_spec(leaf)), tree
     )
 
 
 def by_seed() -> PartitionSpec | None:
-    """The place of results that lead with the seed axis and are else whole; None without a mesh."""
+    """Placement of results that are sharded by seed alone; None without a mesh."""
     return PartitionSpec(_seeds()) if _names() else None
 
 
 def place(tree: Any) -> Any:
-    """Puts arrays that lead with the seed axis where `laid_out` says."""
+    """Place arrays that lead with the seed axis as `laid_out` says."""
     return jax.tree.map(lambda leaf: _moved(leaf, _spec(leaf)), tree) if _names() else tree
 
 
 def everywhere(tree: Any) -> Any:
-    """Copies arrays to all devices of the mesh; several processes must hold equal ones."""
+    """Copy arrays to all devices of the mesh; several processes must hold equal ones."""
     return jax.device_put(tree, PartitionSpec()) if _names() else tree
 
 
 def whole(tree: Any) -> Any:
-    """Arrays that this process can read, of such as may lie in several."""
+    """Arrays that this process can read, from arrays that may be sharded over several."""
 
     def one(leaf: Any) -> Any:
         if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable:

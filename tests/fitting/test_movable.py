@@ -233,9 +233,9 @@ def test_a_rate_that_a_layer_compares_in_python_is_refused_with_the_mask_to_writ
     problem = dropped()
     with pytest.raises(
         ValueError, match=r"decides in Python on a hyper.*Dropout.*1 - rate"
-    ) as told:
+    ) as refused:
         tune(METHODS["local_response"](problem), problem, 0.5, workdir=tmp_path / "run")
-    assert isinstance(told.value.__cause__, jax.errors.TracerBoolConversionError)
+    assert isinstance(refused.value.__cause__, jax.errors.TracerBoolConversionError)
     assert not (tmp_path / "run").exists()
 
 

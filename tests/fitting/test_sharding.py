@@ -146,7 +146,7 @@ def assert_close(result, expected):
 
 
 def programs(arguments, *, devices, cache):
-    """This file as programs, one for each tuple of arguments; gives what each tells at its end."""
+    """This file as programs, one for each tuple of arguments; gives their reports."""
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
         "JAX_NUMPY_RANK_PROMOTION": "raise",
@@ -169,15 +169,15 @@ def programs(arguments, *, devices, cache):
             stack.callback(process.wait)
             stack.callback(process.kill)
             started.append((process, log))
-        told = []
+        reported = []
         for process, log in started:
             code = process.wait(timeout=300)
             log.seek(0)
             output = log.read()
             assert code == 0, output
             # Not the last line always: JAX may have something to say as it ends.
-            told += [json.loads(line) for line in output.splitlines() if line.startswith("{")]
-        return told
+            reported += [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+        return reported
 
 
 def load(path):
@@ -195,7 +195,7 @@ def alone():
 
 def many(folder):
     """The program for eight devices: saves each run's numbers, and tells how it was spread."""
-    told = {"phi": {}, "outputs": {}, "refused": {}}
+    reported = {"phi": {}, "outputs": {}, "refused": {}}
     for case, sizes in MESHES.items():
         seen = []
 
@@ -207,18 +207,18 @@ def many(folder):
         result = run(looking, mesh=mesh_of(sizes))
         np.savez(folder / f"{case}.npz", *arrays(result))
         (shape,) = {shard.data.shape for shard in result.state.hypernet_params.addressable_shards}
-        told["phi"][case] = shape
-        told["outputs"][case] = sorted(name for name in seen[0].spec if name)
+        reported["phi"][case] = shape
+        reported["outputs"][case] = sorted(name for name in seen[0].spec if name)
     for case, (sizes, kwargs, _) in REFUSED.items():
         try:
             run(refused, mesh=mesh_of(sizes), **kwargs)
         except ValueError as error:
-            told["refused"][case] = str(error)
+            reported["refused"][case] = str(error)
     mesh = mesh_of(MESHES["seeds and weights"])
     run(steps=4, mesh=mesh, workdir=folder / "begun on eight")
     result = run(resume=True, mesh=mesh, workdir=folder / "begun on one", seeds_at_once=3)
     np.savez(folder / "begun on one.npz", *arrays(result))
-    return told
+    return reported
 
 
 @pytest.fixture(scope="module")
@@ -227,28 +227,28 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def told(folder):
+def reported(folder):
     run(steps=4, workdir=folder / "begun on one")
-    (told,) = programs([("many", folder)], devices=8, cache=folder / "cache")
-    return told
+    (reported,) = programs([("many", folder)], devices=8, cache=folder / "cache")
+    return reported
 
 
 @pytest.mark.parametrize("case", MESHES)
-def test_eight_devices_find_what_one_finds(case, told, folder, alone):
+def test_eight_devices_find_what_one_finds(case, reported, folder, alone):
     assert_close(load(folder / f"{case}.npz"), alone)
 
 
 @pytest.mark.parametrize(("case", "sizes"), MESHES.items())
-def test_each_device_has_its_share_only(case, sizes, told):
+def test_each_device_has_its_share_only(case, sizes, reported):
     share = SEEDS // sizes.get("seeds", 1), FEATURES // sizes.get("weights", 1), INPUTS
-    assert told["phi"][case] == list(share)
-    assert told["outputs"][case] == sorted({"samples", "examples"} & sizes.keys())
+    assert reported["phi"][case] == list(share)
+    assert reported["outputs"][case] == sorted({"samples", "examples"} & sizes.keys())
 
 
 @pytest.mark.parametrize(("case", "message"), [(c, refused[-1]) for c, refused in REFUSED.items()])
-def test_what_cannot_be_shared_is_refused_untraced(case, message, told):
+def test_what_cannot_be_shared_is_refused_untraced(case, message, reported):
     with pytest.raises(ValueError, match=message):
-        raise ValueError(told["refused"][case])
+        raise ValueError(reported["refused"][case])
 
 
 def test_arrays_of_a_mebibyte_per_seed_are_sharded_and_smaller_ones_are_not():
@@ -273,7 +273,7 @@ def test_sampled_hyperparams_that_cannot_be_shared_are_refused():
         jax.eval_shape(lambda sampled: sharding.constrain(sampled, "samples"), np.zeros(8))
 
 
-def test_a_run_goes_on_with_fewer_devices_or_more(told, folder, alone):
+def test_a_run_continues_with_fewer_devices_or_more(reported, folder, alone):
     assert_close(load(folder / "begun on one.npz"), alone)
     assert_close(arrays(run(resume=True, workdir=folder / "begun on eight")), alone)
 
@@ -298,7 +298,7 @@ def pair(folder, port, index):
             return type(error).__name__, str(error)
 
     saved("whole")
-    told = {
+    reported = {
         "exists": raised("whole"),
         "another": raised("whole", resume=True, config={"rate": 1}),
     }
@@ -311,16 +311,16 @@ def pair(folder, port, index):
         return record
 
     histories.after = signalling
-    told["stopped"] = raised("stopped")
+    reported["stopped"] = raised("stopped")
     histories.after = after
-    told["kept"] = [path.name for path in (folder / "stopped" / "checkpoints").iterdir()]
+    reported["kept"] = [path.name for path in (folder / "stopped" / "checkpoints").iterdir()]
     saved("stopped", resume=True)
-    return told
+    return reported
 
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
-    """A folder, and what each of two processes told."""
+    """A folder, and the report of each of two processes."""
     folder = tmp_path_factory.mktemp("pair")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -341,22 +341,22 @@ def test_the_first_of_two_processes_keeps_the_log(both):
 
 @pytest.mark.parametrize("index", range(2))
 def test_a_folder_that_wont_do_stops_both_processes(index, both):
-    told = both[1][index]
-    kind, message = told["exists"]
+    reported = both[1][index]
+    kind, message = reported["exists"]
     assert kind == "FileExistsError"
     assert "already holds a run" in message
-    kind, message = told["another"]
+    kind, message = reported["another"]
     assert kind == "ValueError"
     assert "config.rate: was 'absent', is 1" in message
 
 
 @pytest.mark.parametrize("index", range(2))
 def test_a_signal_to_the_second_process_stops_and_saves_both(index, both):
-    folder, told = both
-    kind, message = told[index]["stopped"]
+    folder, reported = both
+    kind, message = reported[index]["stopped"]
     assert kind == "Interrupted"
     assert f"stopped at step 4 of 8 and saved in {folder / 'stopped'}" in message
-    assert told[index]["kept"] == ["4"]
+    assert reported[index]["kept"] == ["4"]
     resumed, whole = (load(folder / f"{name} {index}.npz") for name in ("stopped", "whole"))
     for leaf, other in zip(resumed, whole, strict=True):
         np.testing.assert_array_equal(leaf, other)
