@@ -77,7 +77,7 @@ def build(config: Any) -> Problem:
     def init(key: jax.Array) -> Any:
         return model.init(key, jnp.zeros((1, pixels)))["params"]
 
-    def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
+    def cross_entropy(logits: Any, targets: jax.Array) -> jax.Array:
         return optax.softmax_cross_entropy(logits, targets).mean()
 
     def train_loss(params: Any, hyperparams: Any, batch: Examples, key: jax.Array) -> jax.Array:
@@ -144,7 +144,7 @@ def train_again(problem: Problem, data: Data, hyperparams: Any, config: Any) -> 
         def one(inputs: tuple[jax.Array, Any]) -> tuple[jax.Array, jax.Array]:
             key, chosen = inputs
             params = shn.train(problem, optimizer, key, chosen, both, **sizes).params
-            logits = model.apply({"params": params}, test.inputs)
+            logits: Any = model.apply({"params": params}, test.inputs)
             right = jnp.argmax(logits, -1) == jnp.argmax(test.targets, -1)
             return problem.valid_loss(params, chosen, test), jnp.mean(right)
 

@@ -55,7 +55,7 @@ class Parts(NamedTuple):
     """
 
     problem: Problem
-    optimizer: Optimizer
+    optimizer: Any
     hyper_optimizer: optax.GradientTransformation
 
 

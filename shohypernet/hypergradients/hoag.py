@@ -239,8 +239,11 @@ def _train_until(
         return optax.tree.where(done, inner, trained), value, used + 1, done
 
     first = jax.tree.map(lambda leaf: leaf[0], batches)
+    params, _, model_state = state.inner
     loss, _ = jax.eval_shape(
-        lambda: inner_loop.train_loss(problem, *state.inner[::2], state.hyperparams, first, keys[0])
+        lambda: inner_loop.train_loss(
+            problem, params, model_state, state.hyperparams, first, keys[0]
+        )
     )
     carry = state.inner, jnp.zeros(loss.shape, loss.dtype), jnp.int32(0), jnp.bool_(False)
     inner, train_loss, used, _ = jax.lax.while_loop(unfinished, advance, carry)

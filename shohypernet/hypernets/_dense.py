@@ -1,9 +1,9 @@
 """Dense layers from λ to all weights at once, the inside of the paper's hypernets."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -59,25 +59,18 @@ def dense(
     def init(key: Key, params: Params, hyperparams: Hyperparams) -> DenseParams:
         require_floating(params)
         leaves, treedef = jax.tree.flatten(params)
-        inputs = ravel(hyperparams).size
-        keys = iter(jax.random.split(key, 2 * len(features) + len(leaves)))
-
-        def drawn(*shape: int, dtype: Any = jnp.float32) -> jax.Array:
-            # Flat, for XLA uses no vector instructions where the last axis is short.
-            flat = init_scale * jax.random.normal(next(keys), (math.prod(shape),), dtype)
-            return flat.reshape(shape)
-
-        hidden = []
-        for width in features:
-            hidden.append((drawn(width, inputs), drawn(width)))
-            inputs = width
-        kernels = [
-            drawn(inputs + 1, leaf.size, dtype=jnp.promote_types(leaf.dtype, jnp.float32))
-            for leaf in leaves
-        ]
-        shapes = tuple(leaf.shape for leaf in leaves)
-        dtypes = tuple(str(leaf.dtype) for leaf in leaves)
-        return DenseParams(hidden, jax.tree.unflatten(treedef, kernels), shapes, dtypes)
+        sizes = tuple((leaf.size, leaf.dtype) for leaf in leaves)
+        network = _Initial(tuple(features), sizes, init_scale)
+        drawn = network.init(key, ravel(hyperparams).size)["params"]
+        return DenseParams(
+            hidden=[
+                (drawn[f"hidden_kernel_{i}"], drawn[f"hidden_bias_{i}"])
+                for i in range(len(features))
+            ],
+            kernels=jax.tree.unflatten(treedef, [drawn[f"kernel_{i}"] for i in range(len(leaves))]),
+            shapes=tuple(leaf.shape for leaf in leaves),
+            dtypes=tuple(str(leaf.dtype) for leaf in leaves),
+        )
 
     def apply(hypernet_params: DenseParams, hyperparams: Hyperparams) -> Params:
         flat = ravel(hyperparams)
@@ -93,3 +86,22 @@ def dense(
         return jax.tree.unflatten(treedef, made)
 
     return Hypernet(init, apply)
+
+
+class _Initial(nn.Module):
+    """Makes φ, a parameter for each kernel and bias."""
+
+    features: Sequence[int]
+    sizes: Sequence[tuple[int, Any]]
+    init_scale: float
+
+    @nn.compact
+    def __call__(self, inputs: int) -> None:
+        initial = nn.initializers.normal(self.init_scale)
+        for i, width in enumerate(self.features):
+            self.param(f"hidden_kernel_{i}", initial, (width, inputs))
+            self.param(f"hidden_bias_{i}", initial, (width,))
+            inputs = width
+        for i, (size, dtype) in enumerate(self.sizes):
+            dtype = jnp.promote_types(dtype, jnp.float32)
+            self.param(f"kernel_{i}", initial, (inputs + 1, size), dtype)

@@ -154,5 +154,5 @@ def test_other_than_floating_point_weights_are_refused(build, params, key):
 
 @pytest.mark.parametrize("build", [lambda: mlp((5, 0)), lambda: factorized(0)])
 def test_layers_without_units_are_refused(build):
-    with pytest.raises(ValueError, match="(width|rank) to be a whole number >= 1"):
+    with pytest.raises(ValueError, match=r"(width|rank) to be a whole number >= 1"):
         build()
