@@ -19,7 +19,6 @@ from shohypernet import (
     samplers,
     search,
 )
-from shohypernet.datasets import DataError
 from shohypernet.fitting._driver import History, Result, fit
 from shohypernet.hypergradients.back_optimization import back_optimization
 from shohypernet.hypergradients.drmad import drmad
@@ -39,7 +38,6 @@ from shohypernet.inner_loop import Trained, train
 from shohypernet.problem import Problem, supervised
 
 __all__ = [
-    "DataError",
     "History",
     "HyperOptimizer",
     "Info",

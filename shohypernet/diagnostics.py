@@ -26,10 +26,10 @@ NOT_IN_LOSSES = (
     "move the minimum of the training loss. unrolled(), truncated(), forward() and real_time() can "
     "tune what the inner optimizer reads."
 )
-_WITHOUT_WEIGHTS = (
+WITHOUT_WEIGHTS = (
     "changes the training loss by as much for all weights, and so not where its minimum lies."
 )
-_WITHOUT_DERIVATIVE = (
+WITHOUT_DERIVATIVE = (
     "changes a loss but has no derivative: it goes through a rounding, a comparison or a "
     "stop_gradient, or is only the odds of something drawn. Make it smooth, or search for it."
 )
@@ -163,9 +163,9 @@ def untunable(
         if sampled and felt[-1]:
             continue
         if np.any(np.asarray(by_train[i])[stuck] != 0):
-            reason = _WITHOUT_WEIGHTS
+            reason = WITHOUT_WEIGHTS
         elif any(felt):
-            reason = _WITHOUT_DERIVATIVE
+            reason = WITHOUT_DERIVATIVE
         else:
             reason = NOT_IN_LOSSES if optimizer is None else _UNUSED
         some = "" if stuck.all() else f", {stuck.sum():,} of its {stuck.size:,} numbers:"
