@@ -19,6 +19,7 @@ from shohypernet import (
     samplers,
     search,
 )
+from shohypernet.datasets import DataError
 from shohypernet.fitting._driver import History, Result, fit
 from shohypernet.hypergradients.back_optimization import back_optimization
 from shohypernet.hypergradients.drmad import drmad
@@ -38,6 +39,7 @@ from shohypernet.inner_loop import Trained, train
 from shohypernet.problem import Problem, supervised
 
 __all__ = [
+    "DataError",
     "History",
     "HyperOptimizer",
     "Info",
