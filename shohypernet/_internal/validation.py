@@ -63,7 +63,7 @@ def problem(value: Any, function: str = "this method") -> Any:
     """
     if _is_problem(value):
         return value
-    if _libraries(value) & {"linen", "nnx", "equinox"}:
+    if _is_module(value):
         fix = "make one of it: shn.supervised(model, inputs, loss, penalty)."
     elif isinstance(value, Mapping | list | tuple | np.ndarray | jax.Array):
         fix = "these look like weights, whose shapes methods learn from problem.init."
@@ -153,7 +153,7 @@ def hypernet(function: str, value: Any) -> Any:
     Raises:
       TypeError: for a response Jacobian, a builder that wasn't called, or anything else.
     """
-    if hasattr(value, "init") and hasattr(value, "apply") and not _libraries(value):
+    if hasattr(value, "init") and hasattr(value, "apply") and not _is_module(value):
         return value
     if hasattr(value, "vjp"):
         fix = (
@@ -175,7 +175,7 @@ def jacobian(function: str, value: Any) -> Any:
     """
     if hasattr(value, "vjp") and hasattr(value, "update"):
         return value
-    if hasattr(value, "apply") and not _libraries(value):
+    if hasattr(value, "apply") and not _is_module(value):
         fix = (
             "a hypernet is for local_response(), or goes in as its slope: "
             "shn.jacobians.linearized(hypernet, optimizer=...)"
@@ -248,6 +248,10 @@ def traceable(function: str) -> Iterator[None]:
         yield
     except CONCRETE_NEEDED as error:
         raise TypeError(f"{function} traces the losses: {DECIDES}") from error
+
+
+def _is_module(value: Any) -> bool:
+    return bool(_libraries(value))
 
 
 def _libraries(value: Any) -> set[str]:
