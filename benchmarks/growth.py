@@ -1,26 +1,24 @@
-"""How the cost of a step grows with the number of hyperparameters, and of sampled λ.
+"""Growth of the cost of a step with the number of hyperparameters, and of sampled λ.
 
     python -m benchmarks.growth [--output=results.json] [--picture=growth.png]
 
-takes some minutes on 2 cores, most of them to compile. `growth_contenders` has
-what is measured:
+takes some minutes on 2 cores, most of them for compilation. `contenders.growth` has the models and
+methods:
 
-- One dense layer of n weights, as nearly square as the divisors of n allow, with a decay for each
+- One dense layer of n weights, as nearly square as the divisors of n allow, with one decay per
   weight, for n = 10 … 10⁷.
-- The linear model of MNIST's size, 784-10 with 7,850 decays, and 1 … 256 sampled λ a step.
+- The linear model of MNIST's size, 784-10 with 7,850 decays, and 1 … 256 sampled λ per step.
 
 Constant throughout: 100 training and 100 validation examples, random and all in every step; squared
-error; float32; Adam for all that moves; two sampled λ where their number isn't what varies. A step
+error; float32; Adam for the weights, φ and λ̂; two sampled λ where their number doesn't vary. A step
 is one hyper-training step with one training batch, so one update of the hypernet and one of λ̂,
 beside one step of plain training of the same model at fixed λ. The steps run in compiled loops, as
-in `fit`, many a call where they are short.
+in `fit`, many per call where they are short.
 
-Memory is what the compiled call holds, as the compiler counts it: arguments, results and
-temporaries, less what it uses twice.
+Memory is that of the compiled call, as the compiler counts it: arguments, results and temporaries,
+less what it uses twice.
 """
 
-import argparse
-import json
 import pathlib
 import time
 from collections.abc import Mapping, Sequence
@@ -30,28 +28,37 @@ import jax
 import jax.numpy as jnp
 import psutil
 
-from benchmarks import growth_contenders, growth_picture, machine, timing
-from benchmarks.growth_contenders import KRONECKER, LOOK_EVERY, PLAIN, Contender, Subject
-from benchmarks.timing import Turn
+from benchmarks import _cli as cli
+from benchmarks import _growth_picture as growth_picture
+from benchmarks import _machine as machine
+from benchmarks import _timing as timing
+from benchmarks._timing import Turn
+from benchmarks.contenders import growth as growth_contenders
+from benchmarks.contenders.growth import (
+    KRONECKER,
+    PLAIN,
+    REFRESH_EVERY,
+    GrowthContender,
+    GrowthSubject,
+)
+from shohypernet._internal import random
 
 HYPERPARAMETERS = tuple(10**power for power in range(1, 8))
 SAMPLES = tuple(4**power for power in range(5))  # each takes seconds to compile
 MNIST = 784, 10
 LOG_DECAY = -6.0
 MOST_FOR_KRONECKER = 10**6
-MOST_STEPS_A_CALL = 100
-NUMBERS_A_CALL = 10**6  # weights times steps
+MOST_STEPS_PER_CALL = 100
+NUMBERS_PER_CALL = 10**6  # weights times steps
 TURN_SECONDS = 0.2
 
 
 def main() -> None:
-    """Measures, prints and, if asked, writes and draws."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.growth")
-    parser.add_argument("--output", type=pathlib.Path, help="a file for all of it as JSON")
+    """Measure, print and, if asked, write and draw."""
+    parser = cli.parser("growth", rounds=3)
     parser.add_argument(
         "--picture", type=pathlib.Path, help="a file for the picture, such as a PNG"
     )
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each contender (3)")
     parser.add_argument(
         "--hyperparameters",
         type=int,
@@ -64,47 +71,44 @@ def main() -> None:
     if min(arguments.rounds, *arguments.samples) < 1 or min(arguments.hyperparameters) < 2:
         parser.error("--rounds and --samples must be 1 or more, --hyperparameters 2 or more")
     began = time.perf_counter()
-    described = machine.describe()
-    print("  ".join(f"{name}: {value}" for name, value in described._asdict().items()))
     results = {
-        "machine": described._asdict(),
+        "machine": cli.machine(),
         "hyperparameters": by_hyperparameters(arguments.hyperparameters, arguments.rounds),
         "samples": by_samples(arguments.samples, arguments.rounds),
     }
-    if arguments.output:
-        arguments.output.write_text(json.dumps(results, indent=2) + "\n")
+    cli.write(arguments.output, results)
     if arguments.picture:
         growth_picture.draw(results["hyperparameters"], results["samples"], arguments.picture)
-    print(f"The whole took {time.perf_counter() - began:.0f} s.")
+    print(f"Duration: {time.perf_counter() - began:.0f} s.")
 
 
 def by_hyperparameters(counts: Sequence[int], rounds: int) -> list[dict[str, Any]]:
-    """A row for each number of hyperparameters and each contender, printed as they come."""
-    print("\nA decay for each weight. A look is counted to a step by its share, one in 50 steps.")
-    print(f"{'decays':>10}  {'layer':<10} {'':<18}{'ms a step':>11}{'of plain':>10}"
-          f"{'a look, ms':>12}{'MB':>11}{'of plain':>10}")  # fmt: skip
+    """One row per number of hyperparameters and contender, printed as they come."""
+    print(f"\nOne decay per weight; of the Kronecker factors one update in {REFRESH_EVERY} steps")
+    print(f"{'decays':>10}  {'layer':<10} {'':<18}{'ms per step':>12}{'of plain':>10}"
+          f"{'update, ms':>12}{'MB':>11}{'of plain':>10}")  # fmt: skip
     rows = []
     for count in counts:
         inputs, outputs = growth_contenders.sides(count)
-        taken = growth_contenders.subject(inputs, outputs)
-        methods = growth_contenders.contenders(taken.problem)
+        subject = growth_contenders.subject(inputs, outputs)
+        methods = growth_contenders.contenders(subject.problem)
         if count > MOST_FOR_KRONECKER:
             del methods[KRONECKER]
-            # Eight times, with three iterations, it turns n numbers into its eigenvectors or back.
+            # Eight times, with three iterations, it multiplies n numbers by its eigenvectors.
             flops = 16 * count * (inputs + 1 + outputs)
             print(
                 f"{count:>10,}  {KRONECKER} is left out: a step would be {flops / 1e12:.1f} "
                 "TFLOP of products with eigenvectors."
             )
-        found = measure(taken, methods, rounds)
+        found = measure(subject, methods, rounds)
         for name, one in found.items():
             ratios = {key: one[key] / found[PLAIN][key] for key in ("seconds", "bytes")}
             rows.append({"hyperparameters": count, "layer": [inputs, outputs], "method": name})
             rows[-1] |= one | {f"{key}_of_plain": ratio for key, ratio in ratios.items()}
-            look = f"{1e3 * one['look_seconds']:.3f}" if one["look_seconds"] else ""
+            refresh = f"{1e3 * one['refresh_seconds']:.3f}" if one["refresh_seconds"] else ""
             print(
-                f"{count:>10,}  {f'{inputs}-{outputs}':<10} {name:<18}{1e3 * one['seconds']:>11.3f}"
-                f"{ratios['seconds']:>8.1f} x{look:>12}{one['bytes'] / 1e6:>11.3f}"
+                f"{count:>10,}  {f'{inputs}-{outputs}':<10} {name:<18}{1e3 * one['seconds']:>12.3f}"
+                f"{ratios['seconds']:>8.1f} x{refresh:>12}{one['bytes'] / 1e6:>11.3f}"
                 f"{ratios['bytes']:>8.1f} x",
                 flush=True,
             )
@@ -112,79 +116,82 @@ def by_hyperparameters(counts: Sequence[int], rounds: int) -> list[dict[str, Any
 
 
 def by_samples(counts: Sequence[int], rounds: int) -> list[dict[str, Any]]:
-    """A row for each number of sampled λ and each hypernet that learns from them, printed."""
-    taken = growth_contenders.subject(*MNIST)
-    print(f"\n784-10, {taken.number:,} decays")
-    print(f"{'sampled λ':>10}  {'':<18}{'ms a step':>11}{'ms a λ':>9}{'MB':>9}{'MB a λ':>9}")
+    """One row per number of sampled λ and hypernet that is trained on them, printed."""
+    subject = growth_contenders.subject(*MNIST)
+    print(f"\n784-10, {subject.number:,} decays")
+    print(
+        f"{'sampled λ':>10}  {'':<18}{'ms per step':>12}{'ms per λ':>10}{'MB':>9}{'MB per λ':>10}"
+    )
     rows = []
     for samples in counts:
-        methods = growth_contenders.sampling(taken.problem, samples)
-        for name, one in measure(taken, methods, rounds).items():
+        methods = growth_contenders.sampling(subject.problem, samples)
+        for name, one in measure(subject, methods, rounds).items():
             rows.append({"samples": samples, "method": name, **one})
             milliseconds, megabytes = 1e3 * one["seconds"], one["bytes"] / 1e6
             print(
-                f"{samples:>10}  {name:<18}{milliseconds:>11.3f}{milliseconds / samples:>9.3f}"
-                f"{megabytes:>9.2f}{megabytes / samples:>9.2f}",
+                f"{samples:>10}  {name:<18}{milliseconds:>12.3f}{milliseconds / samples:>10.3f}"
+                f"{megabytes:>9.2f}{megabytes / samples:>10.2f}",
                 flush=True,
             )
     return rows
 
 
 def measure(
-    taken: Subject, methods: Mapping[str, Contender], rounds: int
+    subject: GrowthSubject, methods: Mapping[str, GrowthContender], rounds: int
 ) -> dict[str, dict[str, float]]:
-    """Seconds a step and bytes held of each method; what finds no room is named and left out."""
-    steps = max(1, min(MOST_STEPS_A_CALL, NUMBERS_A_CALL // taken.number))
-    # Where it starts is drawn by another generator, which compiles in a quarter of the time.
+    """Seconds per step and bytes held of each method; one that doesn't fit is named and omitted."""
+    steps = max(1, min(MOST_STEPS_PER_CALL, NUMBERS_PER_CALL // subject.number))
+    # Drawn by another generator, which compiles in a quarter of the time.
     key = jax.random.key(0, impl="rbg")
-    data = growth_contenders.random_data(taken)
-
-    def start(method: Contender) -> Any:
-        # λ anew each time, since what starts is donated.
-        return method.init(
-            key, jax.tree.map(lambda leaf: jnp.full(leaf.shape, LOG_DECAY), taken.hyperparams)
-        )
+    data = growth_contenders.random_data(subject)
 
     found, turns = {}, {}
     for name, method in methods.items():
-        state = jax.eval_shape(method.init, key, taken.hyperparams)
+        state = jax.eval_shape(method.init, key, subject.hyperparams)
         compiled = _compiled(method, steps, state, data)
         held = machine.bytes_held(compiled)
         available = psutil.virtual_memory().available
         if held > available:
             print(
-                f"{taken.number:>10,}  {name} is left out: it would hold {held / 1e9:.1f} GB of "
+                f"{subject.number:>10,}  {name} is left out: it would hold {held / 1e9:.1f} GB of "
                 f"the {available / 1e9:.1f} GB that are free."
             )
             continue
-        found[name] = {"look_seconds": 0.0, "bytes": held}
-        turns[name] = _turn(compiled, start(method), data, steps)
-        if method.looking:
-            state = method.looking(start(method))
-            turns[_looking(name)] = _turn(compiled, state, data, steps)
-    rates, _ = timing.by_turns(turns, rounds)
+        found[name] = {"refresh_seconds": 0.0, "bytes": held}
+        turns[name] = _turn(compiled, _start(subject, method, key), data, steps)
+        if method.refreshing:
+            state = method.refreshing(_start(subject, method, key))
+            turns[_refreshing(name)] = _turn(compiled, state, data, steps)
+    rates, _ = timing.interleaved(turns, rounds)
     for name, one in found.items():
         one["seconds"] = 1 / rates[name].median
-        if _looking(name) in rates:
-            one["look_seconds"] = 1 / rates[_looking(name)].median - one["seconds"]
-            one["seconds"] += one["look_seconds"] / LOOK_EVERY
+        if _refreshing(name) in rates:
+            one["refresh_seconds"] = 1 / rates[_refreshing(name)].median - one["seconds"]
+            one["seconds"] += one["refresh_seconds"] / REFRESH_EVERY
     return found
 
 
-def _compiled(method: Contender, steps: int, state: Any, data: Any) -> Any:
+def _start(subject: GrowthSubject, method: GrowthContender, key: jax.Array) -> Any:
+    # A copy of λ for each, since a state is donated.
+    return method.init(
+        key, jax.tree.map(lambda leaf: jnp.full(leaf.shape, LOG_DECAY), subject.hyperparams)
+    )
+
+
+def _compiled(method: GrowthContender, steps: int, state: Any, data: Any) -> Any:
     def chunk(state: Any, key: jax.Array, data: Any) -> Any:
         keys = jax.random.split(key, steps)
         return jax.lax.scan(lambda s, key: (method.step(key, s, data), None), state, keys)[0]
 
-    return jax.jit(chunk, donate_argnums=0).lower(state, jax.random.key(0), data).compile()
+    return jax.jit(chunk, donate_argnums=0).lower(state, random.key(0), data).compile()
 
 
-def _looking(name: str) -> str:
-    return f"{name}, looking"
+def _refreshing(name: str) -> str:
+    return f"{name}, refreshing"
 
 
 def _turn(compiled: Any, state: Any, data: Any, steps: int) -> Turn:
-    key = jax.random.key(1)
+    key = random.key(1)
 
     def advance(steps: int) -> None:
         nonlocal state

@@ -1,37 +1,36 @@
-"""Implicit hypergradients beside jaxopt's and TorchOpt's: the same calculation, timed by turns.
+"""Implicit hypergradients beside jaxopt's and TorchOpt's: the same calculation, timed in turns.
 
     python -m benchmarks.implicit_peers [--output=results.json]
 
-takes about a minute on 2 cores. All are given the same weights w, trained beforehand for one decay,
-and make
+takes about a minute on 2 cores. All get the same weights w, trained beforehand at one decay, and
+calculate
 
     dL_valid/dλ = −(∂²L_train/∂λ∂w) u,    u ≈ (∂²L_train/∂w²)⁻¹ ∂L_valid/∂w
 
-with 20 iterations of conjugate gradients from zero, no damping, no tolerance to stop at, and a
-decay for each weight. Each of the peers is used as its users do: `custom_root` around a solver that
+by 20 iterations of conjugate gradients from zero, without damping or stopping tolerance, for one
+decay per weight. Each of the peers is used as its users do: `custom_root` around a solver that
 returns w, its own `solve_cg`, and the gradient of the validation loss from outside.
 
-What they do differently, from their sources (jaxopt 0.8.5, TorchOpt 0.7.3):
+Their differences, from their sources (jaxopt 0.8.5, TorchOpt 0.7.3):
 
 - Ours linearizes ∂L_train/∂w once and multiplies by the Hessian in forward mode; both peers
   multiply by its transpose, the same matrix, in reverse mode.
 - Both peers begin with a product with the zero vector, the 21st.
 - TorchOpt runs eagerly, so it compiles nothing; it has PyTorch's own number of threads.
 
-That it is the same calculation is checked in float64. In float32, where it is timed, conjugate
-gradients lose their orthogonality within 20 iterations, so that another order of the same sums
-shows in the third decimal.
+That it is the same calculation is checked in float64, after 4 iterations. Later iterations amplify
+rounding errors, so that sums in another order (on another processor, by another version of JAX)
+give another result: by 1e-2 in any implementation at iterate 12 on 784-10, which finds the largest
+eigenvalue a second time; and tenfold with each iteration on a small network, whose Hessian has
+negative eigenvalues. In float32, which is timed, the third decimal differs after 20.
 """
 
-import argparse
 import functools
 import importlib
-import json
-import pathlib
+import math
 import sys
-import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -39,59 +38,34 @@ import numpy as np
 import optax
 
 import shohypernet as shn
-from benchmarks import images, machine, timing
-from benchmarks.timing import Turn
+from benchmarks import _cli as cli
+from benchmarks import _problems as problems
+from benchmarks import _timing as timing
+from benchmarks._timing import Turn
+from benchmarks.contenders import implicit
+from benchmarks.contenders.implicit import ImplicitContender, Subject
 from shohypernet.batches import Data
-from shohypernet.hypergradients import implicit
-from shohypernet.linear_solvers import conjugate_gradient
 from shohypernet.models import MLP
-from shohypernet.problem import Problem
+from shohypernet.problem import unconstrained
 
 HIDDEN = (), (100,)
 EXAMPLES = 1_000  # of the training and of the validation set, all in every product
 ITERATIONS = 20
+CHECKED_ITERATIONS = 4
 LOG_DECAY = -5.0
 TRAINING_STEPS = 500
-TOLERANCE = 1e-4  # of the norm, in float64: rounding after 20 iterations leaves 1e-6
+TOLERANCE = 1e-10  # of the norm, in float64: rounding after 4 iterations leaves 1e-13
 OURS = "shohypernet"
 
 
-class Subject(NamedTuple):
-    """What the hypergradient is taken of, and where."""
-
-    problem: Problem
-    hyperparams: Any
-    params: Any
-    data: Data
-
-
-class Contender(NamedTuple):
-    """One way to make the calculation.
-
-    Attributes:
-      hypergradient: makes it, waits for the end, and returns it as a flat array in the order of the
-        tree of weights.
-      compile_seconds: what it took to trace and compile; None where nothing is compiled.
-    """
-
-    hypergradient: Callable[[], np.ndarray]
-    compile_seconds: float | None
-
-
 def main() -> None:
-    """Measures, prints and, if asked, writes."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.implicit_peers")
-    parser.add_argument("--output", type=pathlib.Path, help="a file for all of it as JSON")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each contender (5)")
-    arguments = parser.parse_args()
-    described = machine.describe()
-    print("  ".join(f"{name}: {value}" for name, value in described._asdict().items()))
-    source, data = images.load(EXAMPLES, EXAMPLES)
+    """Measure, print and, if asked, write."""
+    arguments = cli.parser("implicit_peers", rounds=5).parse_args()
+    machine = cli.machine()
+    source, data = problems.images(EXAMPLES, EXAMPLES)
     print(f"{EXAMPLES:,} training and {EXAMPLES:,} validation images of {source}")
     rows = [row for hidden in HIDDEN for row in measure(subject(data, hidden), arguments.rounds)]
-    if arguments.output:
-        text = json.dumps({"machine": described._asdict(), "data": source, "rows": rows}, indent=2)
-        arguments.output.write_text(text + "\n")
+    cli.write(arguments.output, {"machine": machine, "data": source, "rows": rows})
     apart = [row for row in rows if not row["difference"] <= TOLERANCE]  # NaN too
     if apart:
         sys.exit(f"They do not agree, so their speeds cannot be compared: {apart}")
@@ -100,36 +74,28 @@ def main() -> None:
 def subject(data: Data, hidden: tuple[int, ...], training_steps: int = TRAINING_STEPS) -> Subject:
     """A network trained on the whole training set at one decay for all weights."""
     problem = shn.supervised(
-        MLP(shn.data.CLASSES, hidden, 0.05),
+        MLP(shn.datasets.CLASSES, hidden, 0.05),
         data.train.inputs[:1],
         shn.losses.mean_squared_error,
         shn.penalties.weight_decay,
         space=shn.hyperparameters.log(),
     )
-    params = problem.init(jax.random.key(0))
-    hyperparams = shn.penalties.decays(params, LOG_DECAY, "weight")
-    optimizer = optax.adam(1e-2)
-
-    @jax.jit
-    def train(params: Any) -> Any:
-        def step(carry: Any, _: None) -> Any:
-            params, state = carry
-            gradient = jax.grad(problem.train_loss)(
-                params, hyperparams, data.train, jax.random.key(0)
-            )
-            change, state = optimizer.update(gradient, state, params)
-            return (optax.apply_updates(params, change), state), None
-
-        carry = params, optimizer.init(params)
-        return jax.lax.scan(step, carry, None, training_steps)[0][0]
-
-    return Subject(problem, hyperparams, train(params), data)
+    trained = shn.train(
+        problem,
+        optax.adam(1e-2),
+        jax.random.key(0),
+        jnp.float32(math.exp(LOG_DECAY)),
+        data.train,
+        steps=training_steps,
+    )
+    hyperparams = shn.penalties.decays(trained.params, LOG_DECAY, "weight")
+    return Subject(unconstrained(problem), hyperparams, trained.params, data)
 
 
-def contenders(taken: Subject, iterations: int = ITERATIONS) -> dict[str, Contender]:
+def contenders(subject: Subject, iterations: int) -> dict[str, ImplicitContender]:
     """Ours and those of the peers that are installed."""
-    made = {name: peer.contender(taken, iterations) for name, peer in _peers().items()}
-    return {OURS: ours(taken, iterations), **made}
+    modules = {OURS: implicit, **_peers()}
+    return {name: module.contender(subject, iterations) for name, module in modules.items()}
 
 
 @functools.cache
@@ -137,49 +103,24 @@ def _peers() -> dict[str, Any]:
     found = {}
     for name in ("jaxopt", "TorchOpt"):
         try:
-            found[name] = importlib.import_module(f"benchmarks.implicit_peers_{name.lower()}")
+            module = importlib.import_module(f"benchmarks.contenders.implicit_{name.lower()}")
         except ImportError as error:
             print(f"{name} is left out: {error}.")
+        else:
+            found[name] = module
     return found
 
 
-def ours(taken: Subject, iterations: int) -> Contender:
-    """The library's own."""
-
-    def hypergradient(hyperparams: Any, params: Any, data: Data) -> Any:
-        solver = conjugate_gradient(iterations)
-        key = jax.random.key(0)
-        return implicit.hypergradient(
-            taken.problem, hyperparams, params, data.train, data.valid, key, solver=solver
-        ).gradient
-
-    return compiled(hypergradient, taken)
-
-
-def compiled(hypergradient: Callable[[Any, Any, Data], Any], taken: Subject) -> Contender:
-    """A contender from a function of λ, w and the data that JAX can compile."""
-    arguments = taken.hyperparams, taken.params, taken.data
-    began = time.perf_counter()
-    call = jax.jit(hypergradient).lower(*arguments).compile()
-    seconds = time.perf_counter() - began
-
-    def flat() -> np.ndarray:
-        leaves = jax.tree.leaves(jax.block_until_ready(call(*arguments)))
-        return np.concatenate([np.ravel(leaf) for leaf in leaves])
-
-    return Contender(flat, seconds)
-
-
-def in_float64(taken: Subject) -> Subject:
+def in_float64(subject: Subject) -> Subject:
     """The same in double precision, within `jax.enable_x64`."""
-    arrays = taken.hyperparams, taken.params, taken.data
+    arrays = subject.hyperparams, subject.params, subject.data
     return Subject(
-        taken.problem, *jax.tree.map(lambda x: jnp.asarray(np.asarray(x), jnp.float64), arrays)
+        subject.problem, *jax.tree.map(lambda x: jnp.asarray(np.asarray(x), jnp.float64), arrays)
     )
 
 
-def differences(found: Mapping[str, Contender]) -> dict[str, float]:
-    """How far each hypergradient is from ours, over the norm of ours."""
+def differences(found: Mapping[str, ImplicitContender]) -> dict[str, float]:
+    """Distance of each hypergradient from ours, over the norm of ours."""
     expected = found[OURS].hypergradient()
     norm = np.linalg.norm(expected)
     return {
@@ -188,17 +129,17 @@ def differences(found: Mapping[str, Contender]) -> dict[str, float]:
     }
 
 
-def measure(taken: Subject, rounds: int) -> list[dict[str, Any]]:
-    """A row for each contender, printed."""
+def measure(subject: Subject, rounds: int) -> list[dict[str, Any]]:
+    """One row per contender, printed."""
     with jax.enable_x64(True):
-        apart = differences(contenders(in_float64(taken)))
-    found = contenders(taken)
+        apart = differences(contenders(in_float64(subject), CHECKED_ITERATIONS))
+    found = contenders(subject, ITERATIONS)
     apart_in_float32 = differences(found)
-    rates, others = timing.by_turns(
+    rates, others = timing.interleaved(
         {name: Turn(_repeated(one), 1) for name, one in found.items()}, rounds
     )
-    widths = _widths(taken.params)
-    count = sum(leaf.size for leaf in jax.tree.leaves(taken.hyperparams))
+    widths = _widths(subject.params)
+    count = sum(leaf.size for leaf in jax.tree.leaves(subject.hyperparams))
     print(f"\n{widths}, {count:,} decays, {ITERATIONS} iterations of conjugate gradients")
     print(
         f"{'':<14}{'hypergradients/s (range)':<28}{'ours is':>9}{'CPU ms':>8}{'compile s':>11}"
@@ -206,7 +147,7 @@ def measure(taken: Subject, rounds: int) -> list[dict[str, Any]]:
     )
     rows = []
     for name, rate in rates.items():
-        # Taken within a round, since a machine that others use is fast and slow by turns.
+        # Taken within a round, since the speed of a shared machine changes from round to round.
         ratio = timing.median_ratio(rates[OURS], rate)
         seconds = found[name].compile_seconds
         compiling = "eager" if seconds is None else f"{seconds:.1f}"
@@ -230,7 +171,7 @@ def measure(taken: Subject, rounds: int) -> list[dict[str, Any]]:
     return rows
 
 
-def _repeated(contender: Contender) -> Callable[[int], None]:
+def _repeated(contender: ImplicitContender) -> Callable[[int], None]:
     def repeat(times: int) -> None:
         for _ in range(times):
             contender.hypergradient()

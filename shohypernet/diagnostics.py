@@ -1,5 +1,6 @@
-"""How true a hypergradient or a best response is, and what a method cannot tune at all."""
+"""Errors of hypergradients and best responses, and hyperparameters that a method cannot tune."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ from shohypernet import problem as problems
 from shohypernet._internal import validation
 from shohypernet.hypergradients.curvature import hessian, slope
 from shohypernet.problem import Problem, unconstrained
-from shohypernet.types import Optimizer
+from shohypernet.types import Batch, Hyperparams, Key, Optimizer, Params
 
 _UNUSED = (
     "changes neither loss, and no step of the inner optimizer. Is it used at all, or detached by "
@@ -33,13 +34,15 @@ WITHOUT_DERIVATIVE = (
     "stop_gradient, or is only the odds of something drawn. Make it smooth, or search for it."
 )
 
+_SHIFTS = (1.0, 8.0, -8.0)  # of λ̂: the larger ones for what is only the odds of something drawn
+
 
 def cosine(estimate: Any, exact: Any) -> jax.Array:
-    """⟨a, b⟩ / (‖a‖ ‖b‖): whether an estimated gradient points the right way.
+    """Cosine of the angle between an estimated gradient and the exact one: ⟨a, b⟩ / (‖a‖ ‖b‖).
 
     Args:
-      estimate: a gradient, any tree.
-      exact: the gradient that it should be, of the same form.
+      estimate: estimated gradient a, any tree.
+      exact: exact gradient b, a tree like it.
 
     Returns:
       A scalar from −1 to 1; 0 if either gradient is zero.
@@ -49,11 +52,11 @@ def cosine(estimate: Any, exact: Any) -> jax.Array:
 
 
 def norm_ratio(estimate: Any, exact: Any) -> jax.Array:
-    """‖a‖ / ‖b‖: whether an estimated gradient has the right length.
+    """Length of an estimated gradient over that of the exact one: ‖a‖ / ‖b‖.
 
     Args:
-      estimate: a gradient, any tree.
-      exact: the gradient that it should be.
+      estimate: estimated gradient a, any tree.
+      exact: exact gradient b, a tree like it.
 
     Returns:
       A scalar, 1 at best; infinite, or NaN, if the exact gradient is zero.
@@ -61,12 +64,12 @@ def norm_ratio(estimate: Any, exact: Any) -> jax.Array:
     return optax.tree.norm(estimate) / optax.tree.norm(exact)
 
 
-def best_response_error(params: Any, best_response: Any) -> jax.Array:
-    """‖w − w*(λ)‖ / ‖w*(λ)‖: how far weights are from the best ones at their hyperparameters.
+def best_response_error(params: Params, best_response: Params) -> jax.Array:
+    """Relative distance of weights from the best response: ‖w − w*(λ)‖ / ‖w*(λ)‖.
 
     Args:
-      params: weights, such as a hypernet's.
-      best_response: w*(λ), of the same form.
+      params: weights w, such as a hypernet's.
+      best_response: w*(λ), a tree like them.
 
     Returns:
       A scalar, 0 at best.
@@ -76,27 +79,27 @@ def best_response_error(params: Any, best_response: Any) -> jax.Array:
 
 def sharpness(
     problem: Problem,
-    params: Any,
-    hyperparams: Any,
-    batch: Any,
-    key: jax.Array,
+    params: Params,
+    hyperparams: Hyperparams,
+    batch: Batch,
+    key: Key,
     *,
     steps: int = 100,
 ) -> jax.Array:
-    """The largest eigenvalue of ∂²L_train/∂w², by power iteration.
+    """Largest eigenvalue of ∂²L_train/∂w², by power iteration.
 
-    Gradient descent, and a Neumann series, diverge with a step size of 2 over it or more.
+    Gradient descent and Neumann series diverge with step sizes of 2 over it or more.
 
     Args:
-      problem: gives the training loss.
-      params: w.
-      hyperparams: λ.
+      problem: problem without model state (see `problem.with_state`), for its training loss.
+      params: weights w.
+      hyperparams: λ, in natural units.
       batch: training examples.
       key: PRNG key of the stochastic terms of the loss, and of the first vector.
-      steps: products with the Hessian, at most.
+      steps: maximum number of products with the Hessian.
 
     Returns:
-      A scalar, a little below the eigenvalue where the iteration hasn't converged.
+      A scalar, a little below the eigenvalue if the iteration has not converged.
     """
     validation.whole("sharpness", steps=steps)
     key_loss, key_first = jax.random.split(key)
@@ -108,84 +111,126 @@ def sharpness(
 
 def untunable(
     problem: Problem,
-    hyperparams: Any,
-    train_batch: Any,
-    valid_batch: Any,
-    key: jax.Array,
+    hyperparams: Hyperparams,
+    train_batch: Batch,
+    valid_batch: Batch,
+    key: Key,
     *,
     optimizer: Optimizer | None = None,
+    sampled: bool = False,
 ) -> dict[str, str]:
-    """What a method cannot tune, and why, in plain words: a check to make before a run.
+    """Hyperparameters that a method cannot tune, each with the reason: a check before a run.
 
     A method moves λ by dL_valid/dλ, which comes directly from L_valid, through the minimum of
     L_train, or through steps of the inner optimizer. Where all of these are exactly zero, at
-    weights drawn at random, the hyperparameter would silently stay where it starts.
+    random weights, the hyperparameter would silently stay where it starts.
 
     Args:
       problem: the bilevel problem.
       hyperparams: λ as the run would start, in natural units.
-      train_batch: a batch of training examples.
-      valid_batch: a batch of validation examples.
-      key: for the weights and directions that are tried.
-      optimizer: for `unrolled`, `truncated`, `forward`, `real_time` and `drmad`, what they
-        are given. None for hyper-training, `implicit`, `hoag`, `reversible` and
-        `back_optimization`, which see the training loss alone.
+      train_batch: training examples.
+      valid_batch: validation examples.
+      key: PRNG key of the weights and directions that are tried.
+      optimizer: that of the weights, for `unrolled`, `truncated`, `forward`, `real_time` and
+        `drmad`. None for hyper-training, `implicit`, `hoag`, `reversible` and `back_optimization`,
+        which see the training loss alone.
+      sampled: whether the method compares training losses at sampled λ, as `global_response` and
+        `local_response` do. These need no derivative of the training loss in λ.
 
     Returns:
-      A reason for each hyperparameter that can't be tuned, by its path in the tree; empty if all
-      can.
+      A reason for each hyperparameter that can't be tuned, by its path in the tree.
     """
-    key_init, key_noise, key_direction, key_steps = jax.random.split(key, 4)
-    unlimited = unconstrained(problem)
-    params, model_state = problems.initialize(problem, key_init)
-    held = problems.with_state(unlimited, model_state)
+    losses = _losses(problem, train_batch, valid_batch, key, optimizer)
     hyperparams = hp.encode(problem.space, hyperparams)
+    leaves, treedef = jax.tree.flatten(hyperparams)
+    paths = [path for path, _ in jax.tree.leaves_with_path(hyperparams)]
+    decided = _decided_in_python(losses, hyperparams)
+    by_valid, by_train, by_path = (jax.tree.leaves(jax.grad(f)(hyperparams)) for f in losses)
+    reasons = {}
+    for i, path in enumerate(paths):
+        name = jax.tree_util.keystr(path, simple=True, separator=".") or "λ"
+        if decided[i]:
+            reasons[name] = f"{name}: {validation.DECIDES}"
+            continue
+        stuck = np.asarray((by_valid[i] == 0) & (by_path[i] == 0))
+        if not stuck.any():
+            continue
+        shifted = [
+            jax.tree.unflatten(treedef, [*leaves[:i], leaves[i] + shift * stuck, *leaves[i + 1 :]])
+            for shift in _SHIFTS
+        ]
+        felt = [any(f(other) != f(hyperparams) for other in shifted) for f in losses]
+        if sampled and felt[-1]:
+            continue
+        if np.any(np.asarray(by_train[i])[stuck] != 0):
+            reason = WITHOUT_WEIGHTS
+        elif any(felt):
+            reason = WITHOUT_DERIVATIVE
+        else:
+            reason = NOT_IN_LOSSES if optimizer is None else _UNUSED
+        some = "" if stuck.all() else f", {stuck.sum():,} of its {stuck.size:,} numbers:"
+        reasons[name] = f"{name}{some} {reason}"
+    return reasons
+
+
+_Loss = Callable[[Hyperparams], jax.Array]
+
+
+def _losses(
+    problem: Problem, train_batch: Batch, valid_batch: Batch, key: Key, optimizer: Optimizer | None
+) -> tuple[_Loss, _Loss, _Loss]:
+    """L_valid, L_train and, along a random direction, what moves the weights; functions of λ̂."""
+    key_init, key_noise, key_direction, key_steps = jax.random.split(key, 4)
+    inner = unconstrained(problem)
+    params, model_state = problems.initialize(problem, key_init)
+    held = problems.with_state(inner, model_state)
     # Where all weights of a kind start at zero, their decay has no effect yet.
     params = optax.tree.add(params, optax.tree.random_like(key_noise, params))
     direction = optax.tree.random_like(key_direction, params)
 
-    def valid_loss(hyperparams: Any) -> jax.Array:
+    def valid_loss(hyperparams: Hyperparams) -> jax.Array:
         return held.valid_loss(params, hyperparams, valid_batch)
 
-    def train_loss(hyperparams: Any) -> jax.Array:
+    def train_loss(hyperparams: Hyperparams) -> jax.Array:
         return held.train_loss(params, hyperparams, train_batch, key_steps)
 
-    def through_minimum(hyperparams: Any) -> jax.Array:
+    def through_minimum(hyperparams: Hyperparams) -> jax.Array:
         return slope(held, train_batch, key_steps, direction)(params, hyperparams)
 
-    def through_steps(hyperparams: Any) -> jax.Array:
+    def through_steps(hyperparams: Hyperparams) -> jax.Array:
         assert optimizer is not None
-        values = hp.decode(problem.space, hyperparams)
-        at = inner_loop.optimizer_at(optimizer, values)
+        at = inner_loop.optimizer_at(optimizer, hp.decode(problem.space, hyperparams))
         state = inner_loop.TrainState(params, at.init(params), model_state)
         # Momentum shows in the second step.
         for _ in range(2):
-            state, _ = inner_loop.train_step(
-                unlimited, at, state, hyperparams, train_batch, key_steps
-            )
+            state, _ = inner_loop.train_step(inner, at, state, hyperparams, train_batch, key_steps)
         return jnp.asarray(optax.tree.vdot(state.params, direction))
 
-    through = through_minimum if optimizer is None else through_steps
+    return valid_loss, train_loss, through_minimum if optimizer is None else through_steps
+
+
+def _decided_in_python(losses: tuple[_Loss, ...], hyperparams: Hyperparams) -> list[bool]:
+    """Whether some loss needs the value of each hyperparameter in Python, by the tree's leaves."""
     leaves, treedef = jax.tree.flatten(hyperparams)
-    paths = [path for path, _ in jax.tree.leaves_with_path(hyperparams)]
-    by_valid, by_train, by_path = (
-        jax.tree.leaves(jax.grad(f)(hyperparams)) for f in (valid_loss, train_loss, through)
-    )
-    reasons = {}
-    for i, path in enumerate(paths):
-        stuck = np.asarray((by_valid[i] == 0) & (by_path[i] == 0))
-        if not stuck.any():
-            continue
-        moved = leaves[i] + jnp.where(stuck, 1.0, 0.0)
-        shifted = jax.tree.unflatten(treedef, [*leaves[:i], moved, *leaves[i + 1 :]])
-        felt = any(f(shifted) != f(hyperparams) for f in (valid_loss, train_loss, through))
-        if np.any(np.asarray(by_train[i])[stuck] != 0):
-            reason = WITHOUT_WEIGHTS
-        elif felt:
-            reason = WITHOUT_DERIVATIVE
-        else:
-            reason = NOT_IN_LOSSES if optimizer is None else _UNUSED
-        name = jax.tree_util.keystr(path, simple=True, separator=".") or "λ"
-        some = "" if stuck.all() else f", {stuck.sum():,} of its {stuck.size:,} numbers:"
-        reasons[name] = f"{name}{some} {reason}"
-    return reasons
+
+    def evaluated(*leaves: jax.Array) -> list[jax.Array]:
+        return [loss(jax.tree.unflatten(treedef, leaves)) for loss in losses]
+
+    if _runs(jax.eval_shape, evaluated, *leaves):
+        return [False] * len(leaves)
+
+    # A trace makes all arrays abstract; vmap, only those computed from the one that it maps over.
+    def decided(i: int) -> bool:
+        axes = [0 if i == j else None for j in range(len(leaves))]
+        mapped = [*leaves[:i], leaves[i][None], *leaves[i + 1 :]]
+        return not _runs(jax.vmap(evaluated, axes), *mapped)
+
+    return [decided(i) for i in range(len(leaves))]
+
+
+def _runs(function: Callable[..., Any], *arguments: Any) -> bool:
+    try:
+        function(*arguments)
+    except validation.CONCRETE_NEEDED:
+        return False
+    return True

@@ -12,7 +12,6 @@ that one `log()` may stand for a million decays.
 `fit`, `train` and `search.run` do this by themselves, with the problem's space.
 """
 
-import dataclasses
 import math
 import numbers
 from collections.abc import Callable
@@ -22,54 +21,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from shohypernet import _specs as specs
 from shohypernet._internal import validation
-from shohypernet.types import Hyperparams, Space
+from shohypernet._specs import Spec
+from shohypernet.types import Hyperparams, Key, Space
 
 DEFAULT_PRIOR = (1e-6, 1e2)  # of `log`
 
 
-@dataclasses.dataclass(frozen=True)
-class Spec:
-    """One entry of a space; made by `real`, `log`, `bounded`, `integer` and `categorical`.
-
-    Attributes:
-      kind: the name of the function that made it.
-      decode: unconstrained array -> values in natural units, elementwise.
-      encode: values in natural units -> unconstrained array, the inverse of `decode`.
-      sample: `sample(key, shape) -> array`, a draw from the prior, in unconstrained space.
-      quantile: the prior's inverse distribution function, elementwise: a probability between 0
-        and 1 -> unconstrained array. It maps the unit cube, where black-box methods work, to λ.
-      bounds: ends of the prior's range, in natural units.
-      differentiable: whether a gradient can move it.
-      choices: what a categorical's codes stand for, otherwise empty.
-    """
-
-    kind: str
-    decode: Callable[[jax.Array], jax.Array]
-    encode: Callable[[jax.Array], jax.Array]
-    sample: Callable[[jax.Array, tuple[int, ...]], jax.Array]
-    quantile: Callable[[jax.Array], jax.Array]
-    bounds: tuple[float, float]
-    differentiable: bool = True
-    choices: tuple[Any, ...] = ()
-
-
 def real(loc: float = 0.0, scale: float = 1.0) -> Spec:
-    """Any real number, left as it is; prior N(loc, scale²)."""
+    """Any real number, unchanged; prior N(loc, scale²)."""
     validation.require(math.isfinite(loc), f"real() needs a finite loc, got {loc}.")
     validation.positive("real", scale=scale)
-    return Spec(
-        kind="real",
-        decode=lambda unconstrained: unconstrained,
-        encode=lambda value: jnp.asarray(value, jnp.result_type(value, float)),
-        sample=lambda key, shape: loc + scale * jax.random.normal(key, shape),
-        quantile=lambda unit: loc + scale * jax.scipy.special.ndtri(unit),
-        bounds=(-math.inf, math.inf),
-    )
+    return specs.Real(loc, scale)
 
 
 UNCONSTRAINED = real()
-"""The space of a problem that says nothing of it: natural units and unconstrained ones agree."""
+"""Space of a problem without one of its own: natural and unconstrained units agree."""
 
 
 def log(
@@ -84,42 +52,24 @@ def log(
 
     Args:
       low: smallest value, in natural units; None for no bounds.
-      high: largest value, likewise; both or neither.
-      prior: ends of the log-uniform prior where there are no bounds. They bound nothing else: a
-        gradient method may leave them. Between bounds the prior is log-uniform there.
+      high: largest value, likewise; both or neither. Between them the prior is log-uniform.
+      prior: ends of the log-uniform prior where there are no bounds. A gradient method may leave
+        them.
 
     Raises:
       ValueError: unless 0 < low < high, or for bounds and a prior at once.
     """
     if low is None and high is None:
-        return _unbounded_log(*(DEFAULT_PRIOR if prior is None else prior))
+        low, high = DEFAULT_PRIOR if prior is None else prior
+        _require_log_bounds(low, high)
+        return specs.Log(low, high)
     if low is None or high is None or prior is not None:
         raise ValueError(
             "log() needs both bounds and no prior, or a prior alone, got "
             f"{low=}, {high=} and {prior=}."
         )
     _require_log_bounds(low, high)
-    exponent, scale = bounded(0.0, 1.0), math.log(high / low)
-    return dataclasses.replace(
-        exponent,
-        kind="log",
-        decode=lambda code: jnp.clip(low * jnp.exp(scale * exponent.decode(code)), low, high),
-        encode=lambda value: exponent.encode(jnp.log(jnp.asarray(value) / low) / scale),
-        bounds=(low, high),
-    )
-
-
-def _unbounded_log(low: float, high: float) -> Spec:
-    _require_log_bounds(low, high)
-    lowest, highest = math.log(low), math.log(high)
-    return Spec(
-        kind="log",
-        decode=jnp.exp,
-        encode=jnp.log,
-        sample=lambda key, shape: jax.random.uniform(key, shape, minval=lowest, maxval=highest),
-        quantile=lambda unit: lowest + (highest - lowest) * unit,
-        bounds=(low, high),
-    )
+    return specs.BoundedLog(low, high)
 
 
 def _require_log_bounds(low: float, high: float) -> None:
@@ -134,17 +84,7 @@ def bounded(low: float, high: float) -> Spec:
       ValueError: unless low < high, both finite.
     """
     validation.require_bounds("bounded", low, high)
-    return Spec(
-        kind="bounded",
-        # Clipped, for the sum may be rounded to a number outside.
-        decode=lambda unconstrained: jnp.clip(
-            low + (high - low) * jax.nn.sigmoid(unconstrained), low, high
-        ),
-        encode=lambda value: jax.scipy.special.logit((jnp.asarray(value) - low) / (high - low)),
-        sample=lambda key, shape: jax.random.logistic(key, shape),
-        quantile=jax.scipy.special.logit,
-        bounds=(low, high),
-    )
+    return specs.Bounded(low, high)
 
 
 def integer(low: int, high: int) -> Spec:
@@ -159,68 +99,52 @@ def integer(low: int, high: int) -> Spec:
         whole and -largest <= low < high <= largest,
         f"integer() needs whole numbers with low < high, at most 2²⁴ from 0, got {low} and {high}.",
     )
-    return Spec(
-        kind="integer",
-        decode=lambda code: jnp.clip(jnp.round(code), low, high).astype(jnp.int32),
-        encode=lambda value: jnp.where((low <= value) & (value <= high), value, jnp.nan),
-        sample=lambda key, shape: jax.random.randint(key, shape, low, high + 1).astype(float),
-        quantile=lambda unit: jnp.minimum(low + jnp.floor((high - low + 1) * unit), high),
-        bounds=(low, high),
-        differentiable=False,
-    )
+    return specs.Integer(low, high)
 
 
 def categorical(*choices: Any) -> Spec:
     """One of several named choices, as its index, for black-box methods; prior uniform.
 
-    It decodes to indices, as arrays hold no names, and `choices` says what they stand for. It
-    encodes names, alone or in a NumPy array, and indices; of choices that are numbers themselves,
-    only a JAX array, which is what `decode` returns, is taken for indices.
+    It decodes to indices into `choices`, as arrays hold no names. It encodes names, alone or in a
+    NumPy array, and indices; where the choices are numbers themselves, only a JAX array, which is
+    what `decode` returns, is read as indices.
 
     Raises:
-      ValueError: for fewer than two choices, or one that comes twice.
+      ValueError: for fewer than two choices, or a repeated one.
     """
     validation.require(len(choices) > 1, f"categorical() needs two choices or more, got {choices}.")
     twice = [choice for i, choice in enumerate(choices) if choice in choices[:i]]
     validation.require(
         not twice, f"categorical() needs choices that differ, but {twice} come twice."
     )
-    index = integer(0, len(choices) - 1)
-    names_only = not any(isinstance(choice, numbers.Number) for choice in choices)
-
-    def code(value: Any) -> Any:
-        if value in choices:
-            return float(choices.index(value))
-        return value if names_only and isinstance(value, numbers.Real) else math.nan
-
-    def encode(value: Any) -> jax.Array:
-        if isinstance(value, jax.Array):
-            return index.encode(value)
-        codes = np.vectorize(code, otypes=[float])(np.asarray(value, object))
-        return index.encode(jnp.asarray(codes, jnp.result_type(float)))
-
-    return dataclasses.replace(index, kind="categorical", encode=encode, choices=choices)
+    return specs.Categorical(choices)
 
 
-def decode(space: Space, hyperparams: Any) -> Any:
+def decode(space: Space, hyperparams: Hyperparams) -> Hyperparams:
     """Unconstrained hyperparameters as values in natural units.
 
     Args:
-      space: a tree of specs, a prefix of `hyperparams`.
-      hyperparams: a tree of unconstrained arrays.
+      space: tree of specs, a prefix of `hyperparams`.
+      hyperparams: tree of arrays, unconstrained.
 
     Returns:
       A tree like `hyperparams`.
+
+    Raises:
+      ValueError: for a tree that the space is no prefix of.
     """
-    return jax.tree.map(lambda spec, below: jax.tree.map(spec.decode, below), space, hyperparams)
+    return _map(lambda spec, below: jax.tree.map(spec.decode, below), space, hyperparams)
 
 
-def encode(space: Space, values: Any) -> Any:
+def encode(space: Space, values: Hyperparams) -> Hyperparams:
     """Values in natural units as unconstrained hyperparameters: the inverse of `decode`.
 
     Args:
-      space: a tree of specs, a prefix of `values`.
-      values: a tree of arrays or numbers in natural units; a category's choices by name.
+      space: tree of specs, a prefix of `values`.
+      values: tree of arrays or numbers in natural units; a category's choices by name.
+
+    Returns:
+      A tree like `values`.
 
     Raises:
       ValueError: for a value outside its spec's range, which has no unconstrained counterpart, or
@@ -237,38 +161,42 @@ def encode(space: Space, values: Any) -> Any:
             )
         return unconstrained
 
-    require_prefix(space, values)
-    return jax.tree.map(checked, space, values)
+    return _map(checked, space, values)
 
 
-def require_prefix(space: Space, hyperparams: Any) -> None:
+def require_prefix(space: Space, hyperparams: Hyperparams) -> None:
     """Refuse hyperparameters that a space is no prefix of.
 
     Raises:
-      ValueError: naming what differs.
+      ValueError: naming both trees.
     """
     try:
         jax.tree.map(lambda spec, below: None, space, hyperparams)
     except (ValueError, TypeError) as error:
+        shown = jax.tree.map(np.shape, hyperparams)
         raise ValueError(
             f"the space {jax.tree.map(lambda spec: spec.kind, space)} doesn't fit hyperparameters "
-            f"like {jax.tree.structure(hyperparams)}; it needs a spec for each of them, or for a "
-            "branch of their tree."
+            f"of shapes {shown}; it needs one spec for each of them, or for a branch of their tree."
         ) from error
 
 
-def broadcast_space(space: Space, like: Any) -> Any:
-    """A tree like `like` that has each leaf's own spec."""
-    return jax.tree.map(lambda spec, below: jax.tree.map(lambda _: spec, below), space, like)
+def broadcast_space(space: Space, like: Hyperparams) -> Any:
+    """The spec of each leaf, in a tree like `like`."""
+    return _map(lambda spec, below: jax.tree.map(lambda _: spec, below), space, like)
 
 
-def sample(key: jax.Array, space: Space, like: Any) -> Any:
-    """One draw from the prior of a space, in unconstrained space.
+def _map(function: Callable[[Spec, Any], Any], space: Space, hyperparams: Hyperparams) -> Any:
+    require_prefix(space, hyperparams)
+    return jax.tree.map(function, space, hyperparams)
+
+
+def sample(key: Key, space: Space, like: Hyperparams) -> Hyperparams:
+    """One draw from the prior of a space, unconstrained.
 
     Args:
-      key: a random key.
-      space: a tree of specs, a prefix of `like`.
-      like: a tree of arrays that gives the shapes.
+      key: PRNG key.
+      space: tree of specs, a prefix of `like`.
+      like: tree of arrays of the shapes to draw.
 
     Returns:
       A tree like `like`.
@@ -282,20 +210,28 @@ def sample(key: jax.Array, space: Space, like: Any) -> Any:
     return jax.tree.unflatten(treedef, drawn)
 
 
-def describe(space: Space, hyperparams: Hyperparams) -> str:
-    """A line that shows hyperparameters in natural units; arrays by their median and range."""
+def describe(space: Space, values: Hyperparams) -> str:
+    """One line of text with hyperparameters by their paths; arrays by their median and range.
+
+    Args:
+      space: tree of specs, a prefix of `values`.
+      values: tree of arrays or numbers in natural units, as `decode` gives them.
+
+    Returns:
+      Such as "decay 0.01 [0.001, 5], dropout.first 0.5, activation relu".
+    """
 
     def show(spec: Spec, leaf: Any) -> str:
-        value = jnp.asarray(leaf)
-        if spec.choices and value.ndim == 0:
-            return str(spec.choices[int(value)])
+        if isinstance(spec, specs.Categorical):
+            codes = np.asarray(spec.decode(encode(spec, leaf)))
+            return " ".join(spec.labels[code] for code in codes.flat)
+        value = np.asarray(leaf, np.float64)
         if value.ndim == 0:
-            return f"{value.item():.4g}"
-        return f"{jnp.median(value):.4g} [{jnp.min(value):.4g}, {jnp.max(value):.4g}]"
+            return f"{value:.4g}"
+        return f"{np.median(value):.4g} [{value.min():.4g}, {value.max():.4g}]"
 
-    shown = jax.tree.map(show, broadcast_space(space, hyperparams), hyperparams)
-    named = jax.tree.leaves_with_path(shown)
-    return ", ".join(f"{jax.tree_util.keystr(path)} {text}".strip() for path, text in named)
+    shown = jax.tree.map(show, broadcast_space(space, values), values)
+    return ", ".join(f"{_named(path)} {text}".strip() for path, text in _paths(shown))
 
 
 def require_differentiable(space: Space) -> None:
@@ -305,8 +241,8 @@ def require_differentiable(space: Space) -> None:
       ValueError: naming each entry that is an integer or a category.
     """
     fixed = [
-        f"{jax.tree_util.keystr(path) or 'the space'} ({spec.kind})"
-        for path, spec in jax.tree.leaves_with_path(space)
+        f"{_named(path) or 'the space'} ({spec.kind})"
+        for path, spec in _paths(space)
         if not spec.differentiable
     ]
     validation.require(
@@ -314,3 +250,10 @@ def require_differentiable(space: Space) -> None:
         f"gradients cannot move {', '.join(fixed)}: fix it, relax it to bounded(), or give it to a "
         "black-box search.",
     )
+
+
+_paths = jax.tree.leaves_with_path
+
+
+def _named(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator=".")

@@ -305,7 +305,7 @@ def train(
 
     Raises:
       ValueError: if steps is below 1, or λ doesn't fit the problem's space.
-      TypeError: for something that is no problem or no optimizer.
+      TypeError: for something that is no problem or no optimizer, or a loss that can't be traced.
 
     Reference:
       The inner loop of Algorithm 1, arXiv:1802.09419.
@@ -324,5 +324,6 @@ def train(
     # All keys in one go: drawn in the loop, they would take as long as a small product.
     key = random.fast(key)
     keys = jax.vmap(step_key, (None, 0))(key, jnp.arange(steps))
-    state, losses = jax.lax.scan(body, start(problem, optimizer, key), keys)
+    with validation.traceable("train()"):
+        state, losses = jax.lax.scan(body, start(problem, optimizer, key), keys)
     return Trained(state.params, losses, state.model_state)

@@ -20,7 +20,7 @@ class Solution(NamedTuple):
 
     Attributes:
       value: x.
-      products: how many products with C it took, a number or a scalar array.
+      products: number of products with C that it took, a number or a scalar array.
     """
 
     value: Any
@@ -36,10 +36,9 @@ def conjugate_gradient(
     """Conjugate gradients, for a positive definite C.
 
     Args:
-      steps: products at most.
-      tolerance: stop as soon as ‖C x − b‖₂ is no more than this, in units of b. It stops anyway
-        where that is within the rounding of ‖b‖₂.
-      start: a first guess of x, at the price of one more product; zero if None.
+      steps: maximum number of products.
+      tolerance: ‖C x − b‖₂ to stop at, in units of b. It also stops within the rounding of ‖b‖₂.
+      start: initial x, which costs one more product; zero if None.
 
     Raises:
       ValueError: if steps is below 1, or the tolerance below 0.
@@ -54,40 +53,43 @@ def conjugate_gradient(
         guess = optax.tree.zeros_like(target) if start is None else start
         residual = target if start is None else optax.tree.sub(target, product(start))
         square = _vdot(residual, residual)
-        # Below the rounding of b nothing is gained, and in the end 0 would be divided by 0.
+        # Below the rounding of b nothing is gained, and finally 0 would be divided by 0.
         rounding = jnp.finfo(square.dtype).eps ** 2 * _vdot(target, target)
         enough = jnp.maximum(jnp.square(tolerance), rounding)
 
         def unfinished(carry: Any) -> jax.Array:
-            *_, square, step = carry
+            *_, square, step, _ = carry
             return (step < steps) & (square > enough)
 
         def improve(carry: Any) -> Any:
-            value, residual, direction, square, step = carry
+            value, residual, direction, square, step, best = carry
             image = product(direction)
             length = square / _vdot(direction, image)
             value = optax.tree.add_scale(value, length, direction)
             residual = optax.tree.add_scale(residual, -length, image)
             smaller = _vdot(residual, residual)
             direction = optax.tree.add_scale(residual, smaller / square, direction)
-            return value, residual, direction, smaller, step + 1
+            best = optax.tree.where(smaller < best[1], (value, smaller), best)
+            return value, residual, direction, smaller, step + 1, best
 
-        carry = guess, residual, residual, square, jnp.int32(0)
-        value, *_, step = jax.lax.while_loop(unfinished, improve, carry)
+        carry = guess, residual, residual, square, jnp.int32(0), (guess, square)
+        value, _, _, last, step, best = jax.lax.while_loop(unfinished, improve, carry)
+        # It diverges where C is indefinite, or its products are rounded too coarsely.
+        value = optax.tree.where(last <= square, value, best[0])
         return Solution(value, step if start is None else step + 1)
 
     return solve
 
 
 def neumann(terms: int, step_size: float | jax.Array) -> Solver:
-    """The Neumann series: x = α Σ_{j=0…K} (I − αC)ʲ b.
+    """Neumann series: x = α Σ_{j=0…K} (I − αC)ʲ b.
 
     It converges if α is below 2 / λ_max(C), like gradient descent of that step size, and diverges
-    above. α has nothing to do with the inner optimizer's step size; `diagnostics.sharpness` finds
+    above. α is independent of the inner optimizer's step size; `diagnostics.sharpness` estimates
     λ_max.
 
     Args:
-      terms: K, products; with 0 it is the identity times α.
+      terms: number of products K; with 0 it is the identity times α.
       step_size: α.
 
     Raises:
@@ -112,7 +114,7 @@ def neumann(terms: int, step_size: float | jax.Array) -> Solver:
 
 
 def identity() -> Solver:
-    """The curvature taken for the identity: x = b, at no cost.
+    """The identity in place of the curvature: x = b, at no cost.
 
     Reference:
       T1 − T2, Luketina et al. (2016), arXiv:1511.06727.

@@ -14,7 +14,7 @@ def mean_squared_error(outputs: jax.Array, targets: jax.Array) -> jax.Array:
 
     Args:
       outputs: predictions, shape (n, outputs).
-      targets: what was to be predicted, same shape.
+      targets: true values, same shape.
 
     Returns:
       A scalar, in squared units of the targets.
@@ -29,8 +29,8 @@ def gaussian_nll(outputs: jax.Array, targets: jax.Array, scale: float = 0.1) -> 
 
     Args:
       outputs: predictions, shape (n, outputs).
-      targets: what was to be predicted, same shape.
-      scale: the standard deviation of the noise, in units of the targets.
+      targets: true values, same shape.
+      scale: standard deviation of the noise, in units of the targets.
 
     Returns:
       A scalar in nats.
@@ -39,11 +39,11 @@ def gaussian_nll(outputs: jax.Array, targets: jax.Array, scale: float = 0.1) -> 
 
 
 def gaussian_nll_from_mse(mse: jax.Array, scale: float = 0.1) -> jax.Array:
-    """The Gaussian negative log-likelihood in nats, from a mean squared error known already.
+    """Gaussian negative log-likelihood in nats, from a mean squared error.
 
     Args:
-      mse: in squared units of the targets, any shape.
-      scale: the standard deviation of the noise, in units of the targets.
+      mse: mean squared error, in squared units of the targets, any shape.
+      scale: standard deviation of the noise, in units of the targets.
     """
     validation.positive("gaussian_nll", scale=scale)
     return mse / (2 * scale**2) + math.log(scale * math.sqrt(2 * math.pi))

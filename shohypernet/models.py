@@ -1,4 +1,4 @@
-"""Flax modules that the experiments tune."""
+"""Flax models of the paper's experiments."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ import jax
 
 
 class MLP(nn.Module):
-    """Dense layers with ReLU between them; with no hidden layer, a linear model.
+    """Dense layers with ReLU between them; without hidden layers, a linear model.
 
     Every weight and bias starts from N(0, init_scale²), as in the paper.
 
@@ -23,7 +23,7 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: jax.Array) -> jax.Array:
-        """Maps inputs, shape (..., features), to outputs, shape (..., outputs)."""
+        """Map inputs, shape (..., features), to outputs, shape (..., outputs)."""
         initial = nn.initializers.normal(self.init_scale)
         for width in self.hidden:
             inputs = nn.relu(nn.Dense(width, kernel_init=initial, bias_init=initial)(inputs))

@@ -11,7 +11,8 @@ to the weights as a *prefix* of their tree, each of its leaves broadcast from th
     one per layer                  {"Dense_0": decay, ...}         shapes ()
     one per weight                 {"Dense_0": {"kernel": decay}}  shapes of the weights
 
-`decays` builds the first value of each. Mappings may leave out what is not decayed.
+`decays` builds the initial value of each. Mappings may leave out what is not decayed, and None
+stands for no decay anywhere. A penalty is computed in the weights' precision, float32 at least.
 """
 
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from shohypernet.types import Hyperparams, Params
@@ -31,8 +33,8 @@ def decays(params: Params, value: float, per: Grain) -> Any:
 
     Args:
       params: weights, or their `jax.ShapeDtypeStruct`s; a mapping at the top for `per="layer"`.
-      value: the value of each, in natural units.
-      per: the grain. "output" is one value for each index of the last axis of every weight array;
+      value: initial value of each, in natural units.
+      per: grain. "output" is one value for each index of the last axis of every weight array;
         where a linear model's kernel and bias share theirs, write `jnp.full(10, value)`.
 
     Returns:
@@ -41,20 +43,24 @@ def decays(params: Params, value: float, per: Grain) -> Any:
     Raises:
       ValueError: for an unknown grain, or for "layer" when `params` is not a mapping.
     """
+
+    def full(shape: tuple[int, ...]) -> jax.Array:
+        return jnp.full(shape, value, float)
+
     match per:
         case "model":
-            return jnp.full((), value)
+            return full(())
         case "layer":
             if not isinstance(params, Mapping):
                 raise ValueError(
                     "per='layer' needs weights in a mapping from layer names, as Flax makes; "
                     f"got {type(params).__name__}. Use per='model', 'output' or 'weight'."
                 )
-            return {name: jnp.full((), value) for name in params}
+            return {name: full(()) for name in params}
         case "output":
-            return jax.tree.map(lambda leaf: jnp.full(leaf.shape[-1:], value), params)
+            return jax.tree.map(lambda leaf: full(leaf.shape[-1:]), params)
         case "weight":
-            return jax.tree.map(lambda leaf: jnp.full(leaf.shape, value), params)
+            return jax.tree.map(lambda leaf: full(leaf.shape), params)
     raise ValueError(f"per must be 'model', 'layer', 'output' or 'weight', got {per!r}.")
 
 
@@ -64,7 +70,7 @@ def weight_decay(params: Params, decay: Any) -> jax.Array:
     Args:
       params: weights.
       decay: non-negative coefficients, a prefix of `params` (see the module's docstring). Mappings
-        may leave layers or arrays out, such as biases: these are not decayed.
+        may leave out layers or arrays, such as biases, which are then not decayed.
 
     Returns:
       A scalar.
@@ -72,7 +78,7 @@ def weight_decay(params: Params, decay: Any) -> jax.Array:
     Raises:
       ValueError: if a decay has no weights of its name, or cannot be broadcast to them.
     """
-    return sum((jnp.sum(c * w**2) for w, c in _pairs(decay, params)), start=jnp.zeros(()))
+    return sum((jnp.sum(c * w**2) for w, c in _precise(decay, params)), start=jnp.float32(0))
 
 
 def norm_penalty(params: Params, decay: Any) -> jax.Array:
@@ -90,7 +96,7 @@ def norm_penalty(params: Params, decay: Any) -> jax.Array:
     Raises:
       ValueError: if a decay has no weights of its name, or cannot be broadcast to them.
     """
-    return _norm([c * w for w, c in _pairs(decay, params)])
+    return _norm([c * w for w, c in _precise(decay, params)])
 
 
 def class_norm_penalty(params: Params, decay: jax.Array) -> jax.Array:
@@ -103,12 +109,12 @@ def class_norm_penalty(params: Params, decay: jax.Array) -> jax.Array:
     Returns:
       A scalar.
     """
-    scaled = [(c * w).reshape(-1, decay.size) for w, c in _pairs(decay, params)]
+    scaled = [(c * w).reshape(-1, decay.size) for w, c in _precise(decay, params)]
     return jnp.mean(jax.vmap(_norm, in_axes=1)(scaled))
 
 
 def broadcast(hyperparams: Hyperparams, params: Params) -> Params:
-    """Each hyperparameter, repeated for every weight that it stands for.
+    """Hyperparameters repeated for every weight that they stand for.
 
     Args:
       hyperparams: a prefix of `params` (see the module's docstring).
@@ -133,27 +139,44 @@ def broadcast(hyperparams: Hyperparams, params: Params) -> Params:
 
 def _pairs(hyperparams: Hyperparams, params: Params) -> list[tuple[Any, jax.Array]]:
     """Arrays of weights that have a hyperparameter, in the order of their tree, each with it."""
+    if hyperparams is None:
+        return []
+    if jax.tree_util.all_leaves([hyperparams]):
+        return [(leaf, _over(hyperparams, leaf)) for leaf in jax.tree.leaves(params)]
+    (values, form), (parts, expected) = _children(hyperparams), _children(params)
     if isinstance(hyperparams, Mapping) and isinstance(params, Mapping):
-        unknown = sorted(set(hyperparams) - set(params))
+        unknown = sorted(set(values) - set(parts))
         if unknown:
             raise ValueError(
-                f"hyperparameters {unknown} stand for no weights: at their place in the tree "
-                f"there are {sorted(params)}."
+                f"hyperparameters {', '.join(unknown)} stand for no weights: at their place in the "
+                f"tree there are {', '.join(parts)}."
             )
-        names = [name for name in sorted(params) if name in hyperparams]
-        return [pair for name in names for pair in _pairs(hyperparams[name], params[name])]
-    try:
-        below = jax.tree.map(lambda value, part: jax.tree.leaves(part), hyperparams, params)
-    except (ValueError, TypeError) as error:
+    elif form != expected:
         raise ValueError(
-            f"hyperparameters {jax.tree.structure(hyperparams)} are no prefix of weights "
-            f"{jax.tree.structure(params)}; penalties.decays makes such a prefix."
-        ) from error
-    values = jax.tree.leaves(hyperparams)
-    groups = jax.tree.structure(hyperparams).flatten_up_to(below)
+            f"hyperparameters {jax.tree.map(np.shape, hyperparams)} are no prefix of weights "
+            f"{jax.tree.map(np.shape, params)}; penalties.decays makes such a prefix."
+        )
     return [
-        (leaf, _over(value, leaf)) for value, g in zip(values, groups, strict=True) for leaf in g
+        pair
+        for name, part in parts.items()
+        if name in values
+        for pair in _pairs(values[name], part)
     ]
+
+
+def _children(tree: Any) -> tuple[dict[str, Any], Any]:
+    """What is one level below, by name in the tree's own order, and the container's form."""
+    below, form = jax.tree.flatten_with_path(tree, is_leaf=lambda node: node is not tree)
+    return {jax.tree_util.keystr(path, simple=True): child for path, child in below}, form
+
+
+def _precise(decay: Any, params: Params) -> list[tuple[jax.Array, jax.Array]]:
+    """`_pairs` in the dtype that a penalty is computed in."""
+
+    def precise(array: jax.Array, leaf: jax.Array) -> jax.Array:
+        return array.astype(jnp.promote_types(leaf.dtype, jnp.float32))
+
+    return [(precise(w, w), precise(c, w)) for w, c in _pairs(decay, params)]
 
 
 def _over(value: jax.Array, leaf: Any) -> jax.Array:

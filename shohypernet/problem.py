@@ -18,15 +18,15 @@ class Problem(NamedTuple):
     """A bilevel problem.
 
     Attributes:
-      init: `init(key) -> params`, fresh elementary weights w; `(params, model_state)` where
+      init: `init(key) -> params`, fresh elementary weights w; `(params, model_state)` if
         `stateful`.
       train_loss: `train_loss(params, hyperparams, batch, key) -> scalar`, the inner objective
         L_train(w, λ) = E_x[L_pred(x, w)] + L_reg(w, λ) on one minibatch, with λ in natural units;
-        `key` is the PRNG key of its stochastic terms (dropout, augmentation). Where `stateful` it
+        `key` is the PRNG key of its stochastic terms (dropout, augmentation). If `stateful` it
         takes `model_state` last and returns `(scalar, model_state)`.
       valid_loss: `valid_loss(params, hyperparams, batch) -> scalar`, the outer objective
-        L_valid(w), without penalty or noise; it may ignore the hyperparameters. Where `stateful`
-        it takes `model_state` last.
+        L_valid(w), without penalty or noise; it may ignore the hyperparameters. If `stateful` it
+        takes `model_state` last.
       space: specs from `hyperparameters`, a prefix of the hyperparameters' tree.
       stateful: whether the model keeps state besides its weights, such as batch statistics.
     """
@@ -39,7 +39,7 @@ class Problem(NamedTuple):
 
 
 def initialize(problem: Problem, key: Key) -> tuple[Params, ModelState]:
-    """Fresh weights and the model's state, `()` where the problem has none."""
+    """Fresh weights and model state, `()` if the problem has none."""
     return problem.init(key) if problem.stateful else (problem.init(key), ())
 
 
@@ -87,15 +87,15 @@ def with_state(problem: Problem, model_state: ModelState) -> Problem:
 
 
 def restricted(problem: Problem, params: Params, trainable: Params) -> Problem:
-    """A stateless problem in its trainable weights alone, the others held where they are.
+    """A stateless problem in its trainable weights alone, the others held constant.
 
     Args:
-      problem: without model state (see `with_state`).
+      problem: a problem without model state (see `with_state`).
       params: all weights.
-      trainable: a tree like `params` of booleans.
+      trainable: tree like `params` of booleans.
 
     Returns:
-      A problem whose weights are what `select` leaves of `params`.
+      A problem whose weights are `select(params, trainable)`.
     """
     if all(jax.tree.leaves(trainable)):
         return problem
@@ -143,23 +143,23 @@ def supervised(
 
     Args:
       model: a Flax Linen module; or a function `model(params, inputs) -> outputs`, with `init`.
-        Collections besides "params", such as "batch_stats", are the model's state: each training
-        step updates them, and validation reads them.
-      inputs: an example of the inputs, leading axis included, for its shape and dtype. Whole
-        numbers stay as they are, and dense layers take them for floats: scale images yourself.
+        Collections besides "params", such as "batch_stats", are the model state: each training
+        step updates them, and validation reads them unchanged.
+      inputs: an example of the inputs, leading axis included, for its shape and dtype. Integers
+        are passed on unscaled, and dense layers convert them to floats: scale images yourself.
       loss: `loss(outputs, targets) -> scalar`, a mean over examples.
       penalty: `penalty(params, hyperparams) -> scalar`, with hyperparameters in natural units.
       space: specs from `hyperparameters`, a prefix of the hyperparameters' tree.
       init: `init(key) -> params`, fresh weights for a model that is a function.
-      train_kwargs: keywords for the model in training, such as `{"deterministic": False}`; the
-        loss's key is given to a module as its "dropout" stream.
-      eval_kwargs: keywords for the model elsewhere, such as `{"deterministic": True}`.
+      train_kwargs: keyword arguments of the model in training, such as
+        `{"deterministic": False}`; the key of the loss is a module's "dropout" stream.
+      eval_kwargs: keyword arguments of the model elsewhere, such as `{"deterministic": True}`.
 
     Returns:
       A Problem whose params are the module's "params" collection.
 
     Raises:
-      ValueError: for a model that is neither, with the way to wrap it.
+      TypeError: for a model of another kind, with the way to wrap it.
     """
     train_kwargs, eval_kwargs = train_kwargs or {}, eval_kwargs or {}
     make, apply, collections = _model(model, init, inputs, eval_kwargs)
@@ -192,7 +192,9 @@ def _model(
         return init, lambda params, state, inputs, rngs, **kw: (model(params, inputs, **kw), ()), []
 
     def variables(key: Key) -> Any:
-        return module.init(key, inputs, **eval_kwargs)
+        # Linen draws the same weights without the second stream, but NNX's dropout asks for one.
+        streams = {"params": key, "dropout": jax.random.fold_in(key, 0)}
+        return module.init(streams, inputs, **eval_kwargs)
 
     collections = sorted(set(jax.eval_shape(variables, jax.random.key(0))) - {"params"})
 

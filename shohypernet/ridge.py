@@ -8,8 +8,8 @@ weights of class c and the gradient of the validation loss through them are
     w_c*(λ) = (A + diag e^{λ_c})⁻¹ B_c
     dL_valid/dλ_c = −e^{λ_c} ∘ w_c* ∘ (A + diag e^{λ_c})⁻¹ ∇_{w_c} L_valid
 
-This is what every approximate method can be held against. It is written in NumPy, in float64, apart
-from the code that it judges.
+A reference for every approximate method, written in NumPy, in float64, apart from the code that it
+judges. Here λ is always the logarithm of the decay.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ ADAM_EPSILON = 1e-12
 
 
 class Moments(NamedTuple):
-    """What a squared error depends on: MSE(W) = (tr WᵀAW − 2 tr WᵀB + c) / C.
+    """Moments of a split: MSE(W) = (tr WᵀAW − 2 tr WᵀB + c) / C.
 
     Attributes:
       gram: A = XᵀX/n, shape (D + 1, D + 1), the bias last.
@@ -40,7 +40,7 @@ class Moments(NamedTuple):
 
 
 class Ridge(NamedTuple):
-    """The moments of the three splits."""
+    """Moments of the three splits."""
 
     train: Moments
     valid: Moments
@@ -48,16 +48,16 @@ class Ridge(NamedTuple):
 
 
 def ridge(data: Data) -> Ridge:
-    """The exact problem for three splits of (inputs, targets), shapes (n, D) and (n, C)."""
+    """Moments of three splits of (inputs, targets), shapes (n, D) and (n, C)."""
     return Ridge(*map(_moments, data))
 
 
 def best_response(problem: Ridge, log_decay: Any) -> np.ndarray:
-    """w*(λ), the weights of least training loss.
+    """Weights of least training loss, w*(λ).
 
     Args:
-      problem: from `ridge`.
-      log_decay: λ, one number, one a class (C,), or one a weight (D + 1, C), the bias last.
+      problem: moments from `ridge`.
+      log_decay: λ, one number, one per class (C,), or one per weight (D + 1, C), the bias last.
 
     Returns:
       Weights, shape (D + 1, C), the bias last.
@@ -69,38 +69,38 @@ def best_response(problem: Ridge, log_decay: Any) -> np.ndarray:
 
 
 def losses(problem: Ridge, weights: np.ndarray) -> SplitLosses:
-    """The mean squared errors of weights, shape (D + 1, C), on the three splits."""
+    """Mean squared errors of weights, shape (D + 1, C), on the three splits."""
     return SplitLosses(*(_mean_squared_error(moments, weights) for moments in problem))
 
 
 def hypergradient(problem: Ridge, log_decay: Any) -> tuple[SplitLosses, np.ndarray]:
-    """The losses at w*(λ) and dL_valid/dλ, shaped like λ.
+    """Losses at w*(λ), and dL_valid/dλ.
 
     Args:
-      problem: from `ridge`.
-      log_decay: λ, one number, one a class (C,), or one a weight (D + 1, C).
+      problem: moments from `ridge`.
+      log_decay: λ, one number, one per class (C,), or one per weight (D + 1, C).
 
     Returns:
-      The losses, and the gradient, summed over the weights that share a λ.
+      The losses, and the gradient, shaped like λ and summed over the weights that share one.
     """
     factors = _factors(problem, log_decay)
     weights = _solve(factors, problem.train.cross)
     gram, cross, _ = problem.valid
     adjoint = _solve(factors, 2 / weights.shape[1] * (gram @ weights - cross))
-    gradient = -np.exp(_spread(problem, log_decay)) * weights * adjoint
+    gradient = -np.exp(_broadcast(problem, log_decay)) * weights * adjoint
     axes = tuple(range(2 - np.ndim(log_decay)))
     return losses(problem, weights), gradient.sum(axis=axes)
 
 
 def optimum(problem: Ridge, log_decay: Any) -> np.ndarray:
-    """The λ of least validation loss that a quasi-Newton search (L-BFGS) finds from a start.
+    """Local minimum of the validation loss in λ, by a quasi-Newton search (L-BFGS) from a start.
 
-    For one decay or one a class. With one a weight, validation is soon overfitted and there is no
-    optimum worth having: see `descent`.
+    For one decay or one per class. With one per weight, validation is soon overfitted, and the
+    minimum is useless: see `descent`.
 
     Args:
-      problem: from `ridge`.
-      log_decay: where the search starts, one number or one a class (C,).
+      problem: moments from `ridge`.
+      log_decay: start of the search, one number or one per class (C,).
 
     Returns:
       λ, shaped like the start.
@@ -121,13 +121,13 @@ def descent(
 ) -> Iterator[tuple[np.ndarray, SplitLosses]]:
     """λ and its losses before each step of Adam along the exact hypergradient, without end.
 
-    Adam's usual ε of 1e-8 would be no small thing beside gradients of 1e-7; here it is 1e-12, for
+    Adam's usual ε of 1e-8 would be large beside gradients of 1e-7; here it is 1e-12, for the
     weights of pixels that are never lit, whose gradient is 0.
 
     Args:
-      problem: from `ridge`.
-      log_decay: where it starts, in any shape that `hypergradient` takes.
-      learning_rate: of Adam.
+      problem: moments from `ridge`.
+      log_decay: start, in any shape that `hypergradient` takes.
+      learning_rate: step size of Adam.
     """
     log_decay = np.array(log_decay, np.float64)
     mean, square = np.zeros_like(log_decay), np.zeros_like(log_decay)
@@ -156,12 +156,9 @@ def _mean_squared_error(moments: Moments, weights: np.ndarray) -> float:
 
 
 def _factors(problem: Ridge, log_decay: Any) -> list[Any]:
-    """The Cholesky factor of A + diag e^{λ_c} for each class c."""
-    decay = np.exp(_spread(problem, log_decay))
-    alike = bool(np.all(decay == decay[:, :1]))
-    columns = decay.T[:1] if alike else decay.T
-    made = [scipy.linalg.cho_factor(problem.train.gram + np.diag(column)) for column in columns]
-    return made * decay.shape[1] if alike else made
+    """Cholesky factors of A + diag e^{λ_c}, one per class c."""
+    decay = np.exp(_broadcast(problem, log_decay))
+    return [scipy.linalg.cho_factor(problem.train.gram + np.diag(column)) for column in decay.T]
 
 
 def _solve(factors: list[Any], targets: np.ndarray) -> np.ndarray:
@@ -169,12 +166,12 @@ def _solve(factors: list[Any], targets: np.ndarray) -> np.ndarray:
     return np.stack([scipy.linalg.cho_solve(*column) for column in columns], axis=1)
 
 
-def _spread(problem: Ridge, log_decay: Any) -> np.ndarray:
+def _broadcast(problem: Ridge, log_decay: Any) -> np.ndarray:
     shape = problem.train.cross.shape
     log_decay = np.asarray(log_decay, np.float64)
     if log_decay.shape not in ((), shape[1:], shape):
         raise ValueError(
-            f"log decays must be one number, one a class {shape[1:]} or one a weight {shape}, "
+            f"log decays must be one number, one per class {shape[1:]} or one per weight {shape}, "
             f"got shape {log_decay.shape}."
         )
     return np.broadcast_to(log_decay, shape)

@@ -26,7 +26,7 @@ def gaussian(loc: float = 0.0, scale: float = 1.0) -> Sampler:
       scale: standard deviation, likewise.
 
     Raises:
-      ValueError: for a negative or non-finite scale.
+      ValueError: for a non-finite number, or a negative scale.
     """
     require(math.isfinite(loc), f"gaussian() needs a finite loc, got {loc}.")
     validation.not_negative("gaussian", scale=scale)
@@ -39,7 +39,11 @@ def gaussian(loc: float = 0.0, scale: float = 1.0) -> Sampler:
 
 
 def uniform(low: float, high: float) -> Sampler:
-    """Sampler of a fixed p(λ) = U[low, high], every entry alike, in unconstrained units.
+    """Sampler of a fixed p(λ) = U[low, high], every entry alike.
+
+    Args:
+      low: lower end, in unconstrained units.
+      high: upper end, likewise.
 
     Raises:
       ValueError: unless low < high.
@@ -57,7 +61,8 @@ def fixed_set(points: Any) -> Sampler:
     """Sampler of a p(λ) that is uniform over given λ, such as those of trained models.
 
     Args:
-      points: a tree like the hyperparameters', each leaf with a leading axis of one entry a λ.
+      points: tree like the hyperparameters, each leaf with a leading axis of one entry per λ,
+        unconstrained.
 
     Raises:
       ValueError: unless the leaves share a leading axis of at least one.
@@ -97,7 +102,12 @@ def local_gaussian(scale: float) -> Sampler:
 
 
 def clipped(sampler: Sampler, low: float, high: float) -> Sampler:
-    """Samples of another sampler, clipped to [low, high] in unconstrained units.
+    """Samples of another sampler, clipped to [low, high].
+
+    Args:
+      sampler: the other sampler.
+      low: lower end, in unconstrained units.
+      high: upper end, likewise.
 
     Raises:
       ValueError: unless low < high.

@@ -4,9 +4,10 @@
     params = shn.load("weights.npz")
 
 A file is a NumPy archive (`.npz`): arrays by number, and a description in JSON of the nesting of
-dicts, lists, tuples, None and named tuples of this library.
+dicts, lists, tuples, None, and named tuples and specs of this library.
 """
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -16,19 +17,22 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
+from shohypernet import _specs as specs
 from shohypernet.batches import Data, Examples, SplitLosses
 from shohypernet.inner_loop import Trained
 
 FORMAT = 1
 _DESCRIPTION = "tree"
-_KNOWN: dict[str, type] = {kind.__name__: kind for kind in (Data, Examples, SplitLosses, Trained)}
+_KNOWN: dict[str, type] = {
+    kind.__name__: kind for kind in (Data, Examples, SplitLosses, Trained, *specs.KINDS)
+}
 _PLAIN = (bool, int, float, str)
 
 Kind = TypeVar("Kind")
 
 
 def known(kind: type[Kind]) -> type[Kind]:
-    """Register a NamedTuple, which files hold by its name."""
+    """Register a NamedTuple or dataclass, which files hold by its name."""
     assert _KNOWN.setdefault(kind.__name__, kind) is kind, f"there are two {kind.__name__}"
     return kind
 
@@ -78,7 +82,7 @@ def load(path: str | os.PathLike, *, kind: type[Kind] | None = None) -> Any:
     """
     path = pathlib.Path(path)
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         described = json.loads(arrays[_DESCRIPTION].tobytes())
         version = described["format"]
@@ -107,13 +111,19 @@ def _describe(node: Any, arrays: dict[str, np.ndarray], where: str) -> Any:
     if type(node) in (list, tuple):
         return {type(node).__name__: below(enumerate(node))}
     if _KNOWN.get(type(node).__name__) is type(node):
-        return {"named": type(node).__name__, "of": below(zip(node._fields, node, strict=True))}
+        return {"named": type(node).__name__, "of": below(_fields(node))}
     if not isinstance(node, jax.Array | np.ndarray | np.generic) or node.dtype == object:
         raise TypeError(
             f"save() can't describe the {type(node).__name__} at {where}; it takes arrays in "
             "dicts, lists and tuples. Save jax.tree.leaves() of it, or jax.device_get() and pickle."
         )
     return _describe_array(node, arrays)
+
+
+def _fields(record: Any) -> list[tuple[str, Any]]:
+    if isinstance(record, tuple):
+        return list(record._asdict().items())  # pyright: ignore
+    return [(field.name, getattr(record, field.name)) for field in dataclasses.fields(record)]
 
 
 def _describe_array(array: Any, arrays: dict[str, np.ndarray]) -> Any:

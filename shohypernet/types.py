@@ -1,4 +1,4 @@
-"""Names of the arguments that recur: trees of arrays, keys, and the functions of a problem."""
+"""Types of recurring arguments: trees of arrays, keys, and the functions of a problem."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +16,7 @@ Hyperparams = Any
 """Hyperparameters λ: a tree of arrays or numbers."""
 
 ModelState = Any
-"""What a model keeps besides its weights, such as running averages: a tree of arrays."""
+"""State of a model besides its weights, such as running averages: a tree of arrays."""
 
 Batch = Any
 """Examples: a tree of arrays with a shared leading axis."""
@@ -28,8 +28,7 @@ Space = Any
 """Tree of specs from `hyperparameters`, a prefix of the hyperparameters' tree."""
 
 Optimizer = optax.GradientTransformation | Callable[[Hyperparams], optax.GradientTransformation]
-"""Optimizer of the weights, or a function from λ to one: its step size and momentum are tuned."""
-
+"""Optimizer of the weights, or a function from λ to one, whose step size and momentum are tuned."""
 
 TrainLoss = Callable[..., Any]
 """`train_loss(params, hyperparams, batch, key) -> scalar`, the inner objective L_train."""

@@ -1,11 +1,16 @@
 """Penalties at every grain against NumPy sums."""
 
+import collections
+from typing import Any, NamedTuple
+
+import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from shohypernet.penalties import (
+    broadcast,
     class_norm_penalty,
     decays,
     norm_penalty,
@@ -31,6 +36,11 @@ GRAINS = {
     "output": ({"Dense_0": FOUR, "Dense_1": TWO}, layers(FOUR, FOUR, TWO, TWO)),
     "array": (layers(0.5, 0.0, 0.25, 0.0), layers(0.5, 0.0, 0.25, 0.0)),
     "weight": (layers(*EACH), layers(*EACH)),
+    "one layer": ({"Dense_1": 0.3}, layers(0.0, 0.0, 0.3, 0.3)),
+    "no biases": (
+        {"Dense_0": {"kernel": 0.3}, "Dense_1": {"kernel": EACH[2], "bias": None}},
+        layers(0.3, 0.0, EACH[2], 0.0),
+    ),
     "mixed": (
         {"Dense_0": 3.0, "Dense_1": {"kernel": EACH[2], "bias": TWO}},
         layers(3.0, 3.0, EACH[2], TWO),
@@ -98,11 +108,19 @@ def test_a_class_at_zero_leaves_the_gradient_of_the_others():
         ({"Dense_0": np.ones(3), "Dense_1": 1.0}, r"shape \(3,\) does not broadcast"),
         (layers(np.ones((4, 3)), 1.0, 1.0, 1.0), r"shape \(4, 3\) does not broadcast"),
         (layers(1.0, np.ones((1, 4)), 1.0, 1.0), r"shape \(1, 4\) does not broadcast"),
-        ({"Dense_0": 1.0}, "Dense_1"),
-        ({"Dense_0": 1.0, "Dense_1": 1.0, "Dense_2": 1.0}, "Dense_2"),
+        (
+            {"Dense_0": 1.0, "Dense_2": 1.0},
+            "hyperparameters Dense_2 stand for no weights.* there are Dense_0, Dense_1",
+        ),
+        (layers(1.0, 1.0, 1.0, 1.0) | {"Dense_1": {"kernle": 1.0}}, "kernle stand for no weights"),
+        ([1.0, 1.0], r"hyperparameters \[\(\), \(\)\] are no prefix of weights \{'Dense_0'"),
+        ({"Dense_0": {"kernel": {"deeper": 1.0}}}, "are no prefix of weights"),
     ],
-    ids=["outputs of one layer", "inputs", "transposed", "rank", "missing", "unknown"],
-)
+    ids=[
+        "outputs of one layer", "inputs", "transposed", "rank", "unknown", "misspelt", "another",
+        "deeper",
+    ],
+)  # fmt: skip
 def test_decays_that_do_not_fit_are_refused(penalty, decay, message):
     with pytest.raises(ValueError, match=message):
         penalty(PARAMS, decay)
@@ -144,3 +162,68 @@ def test_decays_refuses_an_unknown_grain():
 def test_decays_refuses_layers_of_weights_without_names():
     with pytest.raises(ValueError, match=r"mapping from layer names.* got list"):
         decays([jnp.ones(2)], 1.0, "layer")
+
+
+class Pair(NamedTuple):
+    first: Any
+    second: Any
+
+
+# Weights in containers of every kind, decays that are a prefix of them, and their sum of squares.
+CONTAINERS = {
+    "list": ([np.full(2, 2.0), np.full(3, 3.0)], [0.5, 2.0], 0.5 * 8 + 2 * 27),
+    "a branch": ([np.full(2, 2.0), (np.full(3, 3.0), np.ones(1))], [0.5, 2.0], 0.5 * 8 + 2 * 28),
+    "NamedTuple": (
+        Pair({"w": np.full(2, 2.0)}, [np.full(3, 3.0), np.ones(2)]),
+        Pair({"w": 0.5}, [2.0, np.array([0.0, 7.0])]),
+        0.5 * 8 + 2 * 27 + 7,
+    ),
+    "mapping in a list": ([{"w": np.full(2, 2.0), "b": np.ones(9)}], [{"w": 0.5}], 0.5 * 8),
+    "none": ([np.full(2, 2.0), np.ones(9)], [0.5, None], 0.5 * 8),
+    "OrderedDict": (
+        collections.OrderedDict(z=np.full(2, 2.0), a=np.full(3, 3.0)),
+        {"a": 2.0, "z": 0.5},
+        0.5 * 8 + 2 * 27,
+    ),
+    "FrozenDict": (
+        flax.core.freeze({"z": np.full(2, 2.0), "a": {"w": np.full(3, 3.0)}}),
+        {"a": {"w": 2.0}, "z": 0.5},
+        0.5 * 8 + 2 * 27,
+    ),
+    "nothing": ({"w": np.ones(3)}, {}, 0.0),
+    "an array": (np.full(2, 2.0), 0.5, 0.5 * 8),
+}
+
+
+@pytest.mark.parametrize(("params", "decay", "expected"), CONTAINERS.values(), ids=CONTAINERS)
+def test_weights_in_containers_of_every_kind(params, decay, expected):
+    params, decay = jax.tree.map(jnp.float32, (params, decay))
+    np.testing.assert_allclose(weight_decay(params, decay), expected, rtol=1e-6)
+
+
+def test_broadcast_repeats_each_for_the_weights_below_it():
+    params = collections.OrderedDict(z=[jnp.ones(2), jnp.ones((2, 3))], a=jnp.ones(3))
+    found = broadcast({"a": 2.0, "z": jnp.array(0.5)}, params)
+    assert jax.tree.structure(found) == jax.tree.structure(params)
+    np.testing.assert_array_equal(found["z"][1], np.full((2, 3), 0.5))
+    np.testing.assert_array_equal(found["a"], np.full(3, 2.0))
+    with pytest.raises(ValueError, match="2 arrays of weights have no hyperparameter"):
+        broadcast({"a": 2.0}, params)
+
+
+@pytest.mark.parametrize("penalty", [weight_decay, norm_penalty])
+@pytest.mark.parametrize(
+    ("dtype", "expected"),
+    [(jnp.bfloat16, jnp.float32), (jnp.float32, jnp.float32), (jnp.float64, jnp.float64)],
+)
+def test_a_penalty_is_as_precise_as_the_weights_and_float32_at_least(
+    penalty, dtype, expected, float64
+):
+    """The decay is float64, as x64 makes it; 4,097 ones can't be summed in bfloat16."""
+    params = {"w": jnp.ones(4_097, dtype)}
+    found, gradient = jax.value_and_grad(penalty, 1)(params, decays(params, 2.0, "model"))
+    assert found.dtype == expected
+    assert gradient.dtype == jnp.float64
+    by_hand = 2 * 4_097 if penalty is weight_decay else 2 * np.sqrt(4_097)
+    np.testing.assert_allclose(found, by_hand, rtol=1e-6)
+    np.testing.assert_allclose(gradient, by_hand / 2, rtol=1e-6)

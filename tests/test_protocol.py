@@ -20,8 +20,9 @@ from shohypernet import (
     penalties,
     supervised,
 )
-from shohypernet.hyperparameters import gaussian, local_gaussian, log
+from shohypernet.hyperparameters import log
 from shohypernet.models import MLP
+from shohypernet.samplers import gaussian, local_gaussian
 
 INNER_STEPS, SAMPLES, ROUNDS = 4, 3, 3
 LOOK = INNER_STEPS + 2 * 2  # at the curvature, with two outputs
@@ -32,7 +33,7 @@ PRODUCTS = 2  # with the Hessian
 def _global_response(problem, params, optimizer):
     return shn.global_response(
         problem,
-        hypernets.mlp(params, (4,)),
+        hypernets.mlp((4,)),
         hypernet_optimizer=optimizer,
         hyper_optimizer=optimizer,
         sampler=gaussian(-3.0, 1.0),
@@ -44,7 +45,7 @@ def _global_response(problem, params, optimizer):
 def _local_response(problem, params, optimizer):
     return shn.local_response(
         problem,
-        hypernets.linear(params),
+        hypernets.linear(),
         hypernet_optimizer=optimizer,
         hyper_optimizer=optimizer,
         sampler=local_gaussian(0.1),
@@ -55,7 +56,7 @@ def _local_response(problem, params, optimizer):
 def _simultaneous(problem, params, optimizer):
     return shn.simultaneous(
         problem,
-        hypernets.factorized(params, 2),
+        hypernets.factorized(2),
         hypernet_optimizer=optimizer,
         hyper_optimizer=optimizer,
     )
@@ -71,12 +72,12 @@ def _centered(jacobian):
 
 
 def _linearized(problem, params, optimizer):
-    hypernet = hypernets.structured(params)
-    return jacobians.linearized(problem, hypernet, optimizer=optimizer, samples=SAMPLES)
+    hypernet = hypernets.structured()
+    return jacobians.linearized(hypernet, optimizer=optimizer, samples=SAMPLES)
 
 
 def _kronecker(problem, params, optimizer):
-    return jacobians.kronecker(problem)
+    return jacobians.kronecker()
 
 
 def _gradient_method(build, **options):
@@ -101,7 +102,7 @@ METHODS = {
     ),
     "drmad": _gradient_method(shn.drmad),
     "back_optimization": lambda problem, params, optimizer: shn.back_optimization(
-        problem, solver=optimizer, hyper_optimizer=optimizer
+        problem, optimizer=optimizer, hyper_optimizer=optimizer
     ),
     "implicit": _gradient_method(shn.implicit, solver=linear_solvers.conjugate_gradient(PRODUCTS)),
     "hoag": lambda problem, params, optimizer: shn.hoag(
@@ -174,7 +175,7 @@ def watched():
     def valid_loss(params, *rest):
         return problem.valid_loss(watch(params), *rest)
 
-    return Watched(Problem(problem.init, train_loss, valid_loss), traces)
+    return Watched(problem._replace(train_loss=train_loss, valid_loss=valid_loss), traces)
 
 
 @pytest.fixture(scope="module")

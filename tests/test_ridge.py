@@ -9,7 +9,8 @@ import pytest
 from sklearn.linear_model import Ridge as ScikitRidge
 
 from shohypernet import ridge
-from shohypernet.batches import Data, Examples, load
+from shohypernet.batches import Data, Examples
+from shohypernet.datasets import load
 
 CLASSES = 3
 
@@ -95,7 +96,7 @@ def test_descent_is_optax_s_adam_along_the_hypergradient(data, float64):
 
 
 def test_other_shapes_are_refused(data):
-    with pytest.raises(ValueError, match=r"one a class \(3,\).*got shape \(5,\)"):
+    with pytest.raises(ValueError, match=r"one per class \(3,\).*got shape \(5,\)"):
         ridge.best_response(ridge.ridge(data), np.zeros(5))
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.extend.core import Literal
 
 
@@ -208,6 +209,6 @@ def _constant(value: Any) -> _Value:
     # A zero that is a whole number may count something, and be another one next time.
     if not isinstance(value, np.ndarray | np.generic | float | jax.Array):
         return _CONSTANT
-    if isinstance(value, jax.core.Tracer) or not jnp.issubdtype(jnp.result_type(value), np.inexact):
+    if isinstance(value, Tracer) or not jnp.issubdtype(jnp.result_type(value), np.inexact):
         return _CONSTANT
     return _CONSTANT if np.any(np.asarray(value) != 0) else _ZERO

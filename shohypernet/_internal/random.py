@@ -1,13 +1,13 @@
-"""A generator for `jax.random` that gives JAX's own numbers, on a CPU in a fraction of the time.
+"""A PRNG for `jax.random` with JAX's own numbers, on CPUs in a fraction of the time.
 
-JAX compiles its generator, threefry2x32, on a CPU to a loop over twenty rounds, each of them a pass
-over all numbers. Here the rounds are written out, and XLA makes one pass of them. The generator is
-chosen once, where a run makes its keys (`key`, `fast`): everything below calls `jax.random`.
+JAX compiles its PRNG, threefry2x32, on CPUs to a loop over twenty rounds, each a pass over all
+numbers. Here the rounds are unrolled, and XLA makes one pass of them. The PRNG is chosen once,
+where a run makes its keys (`key`, `fast`): everything below calls `jax.random`.
 
 Large arrays with a short last axis, such as a kernel with ten outputs, are drawn flat by
 `random_like`, for XLA would not use vector instructions otherwise.
 
-Keys of other generators, and other devices than CPUs, are left to JAX.
+Keys of other PRNGs, and devices other than CPUs, are left to JAX.
 
 Salmon, Moraes, Dror and Shaw (2011), "Parallel random numbers: as easy as 1, 2, 3", SC11.
 """
@@ -24,16 +24,16 @@ from jax.extend import random as extended
 
 ROTATIONS = (13, 15, 26, 6), (17, 29, 16, 24)
 PARITY = np.uint32(0x1BD11BDA)
-COUNTERS = 2**32  # that one word of a counter can tell apart
+COUNTERS = 2**32  # that fit in one word
 
 
 def key(seed: int) -> jax.Array:
-    """`jax.random.key`, read by the generator below where that is faster."""
+    """`jax.random.key`, for the PRNG below where that is faster."""
     return fast(jax.random.key(seed))
 
 
 def fast(key: jax.Array) -> jax.Array:
-    """The same key, read by the generator below where that is faster."""
+    """The same key, for the PRNG below where that is faster."""
     usual = str(jax.random.key_impl(key)) == "threefry2x32"
     if usual and jax.threefry_partitionable.value and jax.default_backend() == "cpu":
         return jax.random.wrap_key_data(jax.random.key_data(key), impl=_UNROLLED)
@@ -43,7 +43,7 @@ def fast(key: jax.Array) -> jax.Array:
 def random_like(
     key: jax.Array, tree: Any, sampler: Callable[..., jax.Array] = jax.random.normal
 ) -> Any:
-    """`optax.tree.random_like`: a tree of random numbers, of another's shapes and dtypes."""
+    """`optax.tree.random_like`, drawn flat: random numbers of a tree's shapes and dtypes."""
 
     def flat(key: jax.Array, shape: Any, dtype: Any) -> jax.Array:
         return sampler(key, (math.prod(shape),), dtype).reshape(shape)
@@ -53,7 +53,7 @@ def random_like(
 
 @jax.jit
 def _threefry2x32(key: jax.Array, high: jax.Array, low: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The hash of counters of two words with a key of two, all uint32; the rounds are twenty."""
+    """Hash of counters of two words by a key of two, all uint32, in twenty rounds."""
     words = [key[0], key[1], key[0] ^ key[1] ^ PARITY]
     high, low = high + words[0], low + words[1]
     for block in range(5):

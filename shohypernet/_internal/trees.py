@@ -1,4 +1,4 @@
-"""Trees of arrays: dtypes of their own, and the leaves that have derivatives."""
+"""Trees of arrays: dtypes of their own, leaves that have derivatives, PRNG keys as numbers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -27,3 +27,31 @@ def split_floats(tree: Any) -> tuple[list[jax.Array], Callable[[list[jax.Array]]
         return jax.tree.unflatten(treedef, replaced)
 
     return [leaves[i] for i in moving], rebuild
+
+
+def keys_as_data(tree: Any) -> Any:
+    """The same tree with PRNG keys as the numbers that they hold, for NumPy has no keys."""
+
+    def data(leaf: Any) -> Any:
+        if not _is_key(leaf):
+            return leaf
+        shaped = isinstance(leaf, jax.ShapeDtypeStruct)
+        return jax.eval_shape(jax.random.key_data, leaf) if shaped else jax.random.key_data(leaf)
+
+    return jax.tree.map(data, tree)
+
+
+def data_as_keys(tree: Any, like: Any) -> Any:
+    """The inverse of `keys_as_data`, with keys where `like` has them."""
+
+    def key(leaf: Any, like: Any) -> Any:
+        if not _is_key(like):
+            return leaf
+        generator = jax.random.key_impl(jnp.empty((), like.dtype))
+        return jax.random.wrap_key_data(jnp.asarray(leaf), impl=generator)
+
+    return jax.tree.map(key, tree, like)
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

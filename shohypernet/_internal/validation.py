@@ -1,14 +1,18 @@
-"""Checks of what builders are given, in plain words, before anything is traced.
+"""Checks of the arguments of builders, before anything is traced. Traced numbers pass unchecked.
 
-Traced numbers can't be looked at, and pass.
+A wrong but natural argument is recognized, and the error says what belongs there.
 """
 
+import contextlib
 import math
 import numbers
+from collections.abc import Iterator, Mapping
+from types import FunctionType
 from typing import Any
 
 import flax.linen as nn
 import jax
+import numpy as np
 import optax
 
 
@@ -16,7 +20,7 @@ def whole(function: str, *, least: int = 1, **sizes: Any) -> None:
     """Refuse sizes that aren't whole numbers of `least` or more.
 
     Raises:
-      ValueError: naming the function, the size and what came.
+      ValueError: naming the function, the size and its value.
     """
     for name, size in sizes.items():
         if not isinstance(size, numbers.Integral) or isinstance(size, bool) or int(size) < least:
@@ -40,7 +44,7 @@ def not_negative(function: str, **values: Any) -> None:
 
 
 def require(holds: bool, message: str) -> None:
-    """Refuse, with a message, what doesn't hold."""
+    """Refuse arguments with a message unless a condition holds."""
     if not holds:
         raise ValueError(message)
 
@@ -52,17 +56,17 @@ def require_bounds(name: str, low: float, high: float) -> None:
 
 
 def problem(value: Any, function: str = "this method") -> Any:
-    """A problem, once it is known to be one.
+    """The value, if it is a problem.
 
     Raises:
       TypeError: for a Flax module, weights, or anything else.
     """
     if _is_problem(value):
         return value
-    if _is_module(value):
+    if _libraries(value) & {"linen", "nnx", "equinox"}:
         fix = "make one of it: shn.supervised(model, inputs, loss, penalty)."
-    elif isinstance(value, dict):
-        fix = "these look like weights; hypernets and Jacobians learn their shapes by themselves."
+    elif isinstance(value, Mapping | list | tuple | np.ndarray | jax.Array):
+        fix = "these look like weights, whose shapes methods learn from problem.init."
     else:
         fix = "make one by shn.supervised(...) or shn.Problem(init, train_loss, valid_loss)."
     raise TypeError(f"{function} needs a shn.Problem, got {_shown(value)}; {fix}")
@@ -82,11 +86,11 @@ def problem_and_method(function: str, problem_: Any, method: Any) -> None:
     problem(problem_, f"{function}()")
     if _is_method(method):
         return
-    if hasattr(method, "ask") and hasattr(method, "tell"):
+    if hasattr(method, "bind"):
         fix = "a search is run by shn.search.run()"
     elif isinstance(method, optax.GradientTransformation | optax.MultiSteps):
         fix = "an optimizer goes into one, such as shn.implicit(problem, optimizer=...)"
-    elif hasattr(method, "vjp") or hasattr(method, "apply"):
+    elif hasattr(method, "vjp") or (hasattr(method, "apply") and not _made_in("flax", method)):
         fix = "hypernets and Jacobians go into one, such as shn.local_response(problem, hypernet)"
     elif callable(method):
         fix = "call its builder with the problem"
@@ -106,12 +110,12 @@ def _is_method(value: Any) -> bool:
 def optimizer(
     function: str, *, function_of_hyperparams: bool = False, **optimizers: Any
 ) -> tuple[Any, ...]:
-    """Optax optimizers, `optax.MultiSteps` turned into one.
+    """The values, if they are optax optimizers; an `optax.MultiSteps` as one.
 
     Args:
       function: name of the caller.
       function_of_hyperparams: whether a function from λ to an optimizer will do.
-      **optimizers: what came, by the names of the arguments.
+      **optimizers: the values, by the names of the arguments.
 
     Raises:
       TypeError: for a number, an optimizer's class or builder, or anything else.
@@ -132,6 +136,8 @@ def _optimizer_advice(name: str, value: Any) -> str:
     needs = f"needs {name} to be an optax optimizer, got {_shown(value)}"
     if isinstance(value, numbers.Real | jax.Array):
         return f"{needs}; write optax.adam({value}) for a step size of {value}."
+    if _made_in("optax", value):
+        return f"{needs}; call it, with its step size: {value.__name__}(1e-3)."
     if callable(value):
         return (
             f"{needs}. If it makes an optimizer, call it. A step size or momentum that depends on "
@@ -142,72 +148,71 @@ def _optimizer_advice(name: str, value: Any) -> str:
 
 
 def hypernet(function: str, value: Any) -> Any:
-    """A hypernet, once it is known to be one.
+    """The value, if it is a hypernet.
 
     Raises:
       TypeError: for a response Jacobian, a builder that wasn't called, or anything else.
     """
-    if hasattr(value, "init") and hasattr(value, "apply") and not _is_module(value):
+    if hasattr(value, "init") and hasattr(value, "apply") and not _libraries(value):
         return value
     if hasattr(value, "vjp"):
-        fix = "a response Jacobian is for centered_response(); here goes a hypernet"
-    elif callable(value):
-        fix = "call its builder"
+        fix = (
+            "a response Jacobian is for centered_response(). Here goes a hypernet: "
+            "shn.hypernets.linear()"
+        )
+    elif _made_in("shohypernet.hypernets", value):
+        fix = f"call it: shn.hypernets.{value.__name__}()"
     else:
-        fix = "make one"
-    raise TypeError(
-        f"{function}() needs a Hypernet, got {_shown(value)}; {fix}: shn.hypernets.linear()."
-    )
+        fix = "make one: shn.hypernets.linear()"
+    raise TypeError(f"{function}() needs a Hypernet, got {_shown(value)}; {fix}.")
 
 
 def jacobian(function: str, value: Any) -> Any:
-    """A response Jacobian, once it is known to be one.
+    """The value, if it is a response Jacobian.
 
     Raises:
       TypeError: for a hypernet, a builder that wasn't called, or anything else.
     """
     if hasattr(value, "vjp") and hasattr(value, "update"):
         return value
-    if hasattr(value, "apply") and not _is_module(value):
+    if hasattr(value, "apply") and not _libraries(value):
         fix = (
             "a hypernet is for local_response(), or goes in as its slope: "
             "shn.jacobians.linearized(hypernet, optimizer=...)"
         )
-    elif callable(value):
-        fix = "call its builder: shn.jacobians.kronecker()"
+    elif _made_in("shohypernet.jacobians", value):
+        fix = f"call it: shn.jacobians.{value.__name__}(...)"
     else:
         fix = "make one: shn.jacobians.kronecker()"
     raise TypeError(f"{function}() needs a ResponseJacobian, got {_shown(value)}; {fix}.")
 
 
 def model(value: Any, init: Any) -> nn.Module | None:
-    """A Flax Linen module, or None for a function that comes with its `init`.
+    """The value, if it is a Flax Linen module; None for a function that comes with its `init`.
 
     Raises:
       TypeError: for any other model, with the way to wrap it.
     """
-    if isinstance(value, nn.Module):
-        if init is not None:
-            raise TypeError(
-                f"supervised() got init=... with {type(value).__name__}, which has an init of its "
-                "own; leave it out."
-            )
-        return value
-    libraries = {base.__module__.split(".")[0] for base in type(value).__mro__}
-    if type(value).__module__.startswith("flax.nnx") or any(
-        base.__module__.startswith("flax.nnx") for base in type(value).__mro__
-    ):
+    libraries = _libraries(value)
+    if "nnx" in libraries:
         fix = (
-            "an NNX module holds its weights; give its class to Linen, which makes fresh ones for "
-            "each seed: flax.nnx.bridge.to_linen(Model, *arguments)."
+            "NNX modules hold their weights. Let Linen make fresh ones for each seed, from the "
+            "class: flax.nnx.bridge.to_linen(Model, *arguments)."
         )
     elif "equinox" in libraries:
         fix = (
             "split it by equinox.partition(model, equinox.is_inexact_array) and pass a function "
-            "model(params, inputs) that combines the parts again, with init=."
+            "model(params, inputs) that combines the parts again, with init=..."
         )
-    elif isinstance(value, type) and issubclass(value, nn.Module):
+    elif "linen" in libraries and isinstance(value, type):
         fix = f"this is a class; make a module of it: {value.__name__}(...)."
+    elif "linen" in libraries:
+        if init is None:
+            return value
+        raise TypeError(
+            f"supervised() got init=... with a {type(value).__name__}, which has an init of its "
+            "own; leave it out."
+        )
     elif callable(value):
         if init is not None:
             return None
@@ -220,11 +225,53 @@ def model(value: Any, init: Any) -> nn.Module | None:
     raise TypeError(f"supervised() needs a flax.linen.Module, got {_shown(value)}; {fix}")
 
 
-def _is_module(value: Any) -> bool:
-    return isinstance(value, nn.Module) or "nnx" in type(value).__module__
+CONCRETE_NEEDED = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
+DECIDES = (
+    "the model decides in Python on the value of a hyperparameter, as flax.linen.Dropout(rate) "
+    "does, but JAX traces values and runs no Python on them. Choose by jnp.where, or draw the mask "
+    "yourself: jax.random.bernoulli(key, 1 - rate, shape)."
+)
+
+
+@contextlib.contextmanager
+def traceable(function: str) -> Iterator[None]:
+    """Explain the error of a loss that isn't traceable.
+
+    Raises:
+      TypeError: in place of JAX's.
+    """
+    try:
+        yield
+    except CONCRETE_NEEDED as error:
+        raise TypeError(f"{function} traces the losses: {DECIDES}") from error
+
+
+def _libraries(value: Any) -> set[str]:
+    """Those of Linen, NNX and Equinox that a module or its class comes from."""
+    kind = value if isinstance(value, type) else type(value)
+    bases = [base.__module__ for base in kind.__mro__]
+    if issubclass(kind, nn.Module):  # some of NNX's own are: those that `to_linen` makes
+        return {"linen"}
+    homes = {"nnx": "flax.nnx.", "equinox": "equinox."}
+    return {
+        name for name, home in homes.items() if any(f"{base}.".startswith(home) for base in bases)
+    }
+
+
+def _made_in(package: str, value: Any) -> bool:
+    """Whether it is a function or class of a package."""
+    return isinstance(value, FunctionType | type) and f"{value.__module__}.".startswith(
+        f"{package}."
+    )
 
 
 def _shown(value: Any) -> str:
-    text = getattr(value, "__name__", None) or repr(value)
+    """The value's kind and, cut short, what it looks like."""
+    named = isinstance(value, FunctionType | type)
+    text = value.__name__ if named else " ".join(repr(value).split())
     short = text if len(text) <= 60 else f"{text[:57]}..."
     return f"{type(value).__name__} {short}"

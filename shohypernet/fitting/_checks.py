@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from shohypernet import diagnostics
 from shohypernet import hyperparameters as hp
@@ -63,7 +64,7 @@ def encoded(space: Space, hyperparams: Any) -> Hyperparams | Start:
     Raises:
       ValueError: for something else, or a value outside the range of its spec.
     """
-    if callable(hyperparams) and jax.tree.leaves(hyperparams) == [hyperparams]:
+    if is_function(hyperparams):
 
         def start(key: jax.Array) -> Hyperparams:
             values = _numbers(hyperparams(key))
@@ -76,8 +77,8 @@ def encoded(space: Space, hyperparams: Any) -> Hyperparams | Start:
 
 
 def is_function(start: Any) -> bool:
-    """Whether a start that was `encoded` is a function from a key."""
-    return callable(start) and jax.tree.leaves(start) == [start]
+    """Whether a start is a function from a key, rather than a tree that can be called."""
+    return callable(start) and jax.tree_util.all_leaves([start])
 
 
 def _numbers(hyperparams: Any) -> Any:
@@ -94,7 +95,7 @@ def _numbers(hyperparams: Any) -> Any:
         kind = "U" if isinstance(leaf, str) else jnp.result_type(leaf).kind
         if kind not in "biufVU":
             raise ValueError(f"{name} starts as {jnp.result_type(leaf)}; start from real numbers.")
-        if kind in "fV" and not isinstance(leaf, jax.core.Tracer) and np.any(np.isnan(leaf)):
+        if kind in "fV" and not isinstance(leaf, Tracer) and np.any(np.isnan(leaf)):
             raise ValueError(f"{name} starts as {leaf}, but must be finite.")
     return hyperparams
 

@@ -9,7 +9,6 @@ was stopped and resumed goes through the same numbers as one that never was.
 """
 
 import contextlib
-import numbers
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -23,6 +22,7 @@ from tqdm import tqdm
 
 from shohypernet import hyperparameters as hp
 from shohypernet._internal import sharding
+from shohypernet._internal.trees import data_as_keys, keys_as_data
 from shohypernet.batches import Data
 from shohypernet.fitting import _checks as checks
 from shohypernet.fitting import _health as health
@@ -31,6 +31,7 @@ from shohypernet.fitting import _multihost as multihost
 from shohypernet.fitting import _plan as plans
 from shohypernet.fitting._health import NonFiniteLoss
 from shohypernet.fitting._history import History
+from shohypernet.fitting._identity import identity
 from shohypernet.fitting._plan import Plan
 from shohypernet.fitting._programs import Programs, keys, programs
 from shohypernet.fitting._result import Result
@@ -41,9 +42,6 @@ from shohypernet.problem import Problem
 from shohypernet.types import Hyperparams
 
 __all__ = ["History", "Interrupted", "NonFiniteLoss", "Result", "fit"]
-
-# What a resumed run may change; the rest of a plan identifies it.
-CHANGEABLE = "steps", "checkpoint_every", "seeds_at_once"
 
 
 def fit(
@@ -151,24 +149,14 @@ def fit(
         checks.require_consistent(problem, method, made.like, data, plan)
         directory = None
         if workdir is not None:
-            identity = _identity(plan, data, start, made.like, config)
-            directory = group.run_directory(workdir, identity, resume=resume)
+            described = identity(plan, data, start, made.like, config)
+            directory = group.run_directory(workdir, described, resume=resume)
             stack.callback(directory.close)
         run = _Run(problem, method, data, plan, made, group, directory)
-        state, records, compile_seconds = _execute(run, progress)
-        result = Result(
-            hyperparams=None,
-            unconstrained=sharding.whole(state.hyperparams),
-            params=sharding.whole((ends := made.weights(state))[0]),
-            model_state=sharding.whole(ends[1]),
-            state=state,
-            history=histories.stack(records),
-            compile_seconds=compile_seconds,
-            seeds=tuple(plan.seeds),
-        )
+        result = _execute(run, progress)
     result = _in_natural_units(problem, result)
     health.warn_if_still(result.history, plan.seeds)
-    return result.seed(0) if isinstance(seeds, numbers.Integral) else result
+    return result.seed(0) if isinstance(seeds, int | np.integer) else result
 
 
 class _Run(NamedTuple):
@@ -183,24 +171,8 @@ class _Run(NamedTuple):
     directory: RunDirectory | None
 
 
-def _identity(
-    plan: Plan, data: Data, start: Any, like: Any, config: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    """What must be equal for a resumed run to be the same run."""
-    identity = {
-        **plan._asdict(),
-        "data": plans.describe(data, contents=True),
-        "hyperparams": (
-            "a function" if checks.is_function(start) else plans.describe(start, contents=True)
-        ),
-        "state": plans.describe(like),
-        "config": dict(config or {}),
-    }
-    return {name: value for name, value in identity.items() if name not in CHANGEABLE}
-
-
-def _execute(run: _Run, progress: bool | None) -> tuple[Any, list[History], float]:
-    """The run, from its start or the newest checkpoint: last state, records and compile time."""
+def _execute(run: _Run, progress: bool | None) -> Result:
+    """The run, from its start or the newest checkpoint; its result lacks natural units."""
     plan, data, directory = run.plan, run.data, run.directory
     done = (directory.latest_step or 0) if directory else 0
     if directory and done > plan.steps:
@@ -238,7 +210,7 @@ def _execute(run: _Run, progress: bool | None) -> tuple[Any, list[History], floa
                 stopping = run.group.agreed(interruption.signal_number)
                 due = done // plan.eval_every % plan.checkpoint_every == 0
                 if stopping or done == plan.steps or due:
-                    directory.save(done, (state, histories.stack(records)))
+                    directory.save(done, (keys_as_data(state), histories.stack(records)))
     stopped_by = run.group.agreed(interruption.signal_number) if directory else None
     if directory and stopped_by:
         raise Interrupted(
@@ -246,7 +218,17 @@ def _execute(run: _Run, progress: bool | None) -> tuple[Any, list[History], floa
             "run the same again with resume=True (--resume) to continue.",
             stopped_by,
         )
-    return state, records, compile_seconds
+    params, model_state = sharding.whole(run.programs.weights(state))
+    return Result(
+        hyperparams=None,
+        unconstrained=sharding.whole(state.hyperparams),
+        params=params,
+        model_state=model_state,
+        state=state,
+        history=histories.stack(records),
+        compile_seconds=compile_seconds,
+        seeds=tuple(plan.seeds),
+    )
 
 
 def _traced(run: _Run, seed_keys: jax.Array, done: int) -> dict[int, Any]:
@@ -277,7 +259,8 @@ def _restored(run: _Run, done: int) -> tuple[Any, list[History]]:
     like = run.programs.like
     losses = jax.eval_shape(run.programs.evaluate, like, run.data)
     blank = histories.blank(losses, like.hyperparams, run.plan.evaluations(done))
-    state, history = run.directory.restore((like, blank))
+    state, history = run.directory.restore((keys_as_data(like), blank))
+    state = data_as_keys(state, like)
     return sharding.place(jax.tree.map(jnp.asarray, state)), histories.unstack(history)
 
 

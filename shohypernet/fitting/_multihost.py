@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
@@ -107,13 +106,7 @@ class SharedRunDirectory(RunDirectory):
 
         Raises:
           OSError: if it can't be written; those before it are kept.
-          TypeError: for a state that holds PRNG keys, which NumPy doesn't have.
         """
-        if any(jnp.issubdtype(x.dtype, jax.dtypes.extended) for x in jax.tree.leaves(tree)):
-            raise TypeError(
-                "several processes can't save a state that holds PRNG keys; let it hold their "
-                "jax.random.key_data."
-            )
         is_first = jax.process_index() == 0
 
         def gathered(leaf: Any) -> np.ndarray | None:

@@ -1,7 +1,6 @@
 """Sizes of a run, checked before anything is traced or written."""
 
 import numbers
-import zlib
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -68,7 +67,7 @@ def plan(
     steps = _whole("steps", steps)
     every = _default_eval_every(steps) if eval_every is None else _whole("eval_every", eval_every)
     return Plan(
-        seeds=distinct_seeds([seeds] if isinstance(seeds, numbers.Integral) else seeds),
+        seeds=distinct_seeds([seeds] if isinstance(seeds, int | np.integer) else seeds),
         steps=steps,
         inner_steps=_whole("inner_steps", inner_steps),
         train_batch_size=_whole_or_none("train_batch_size", train_batch_size),
@@ -154,18 +153,6 @@ def distinct_seeds(seeds: Iterable[int], function: str = "fit") -> list[int]:
             f"{LAST_SEED}, got {seeds}."
         )
     return [int(seed) for seed in seeds]
-
-
-def describe(tree: Any, *, contents: bool = False) -> dict[str, str]:
-    """Each leaf's dtype and shape by its path and, if asked, a checksum of its contents."""
-
-    def described(leaf: Any) -> str:
-        text = f"{jnp.result_type(leaf)}{list(jnp.shape(leaf))}"
-        if not contents:
-            return text
-        return f"{text} crc32 {zlib.crc32(np.asarray(jnp.asarray(leaf)).tobytes()):08x}"
-
-    return by_path(described, tree)
 
 
 def by_path(function: Callable[[Any], Any], tree: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@
     .lock           locked, where the system can, while a process runs here
 
 Nothing here is ever overwritten: a folder that holds a run is only opened again to resume that run.
-A checkpoint lies beside the SHA-256 of its files, since Orbax reads a changed byte without error;
+A checkpoint lies beside the SHA-256 of its files, since Orbax reads changed bytes without error;
 a damaged one is put aside, and the run resumes from the newest that is whole.
 
 A run continues bit for bit only with the same versions, so others are refused. To continue with
@@ -146,7 +146,9 @@ class RunDirectory:
         """The newest whole checkpoint, as NumPy arrays of the shapes and dtypes of `like`."""
         folder = self._checkpoints / f"{self.latest_step}" / "tree"
         with _checkpointer() as checkpointer:
-            return checkpointer.restore(folder, jax.tree.map(_empty, like))
+            return checkpointer.restore(
+                folder, jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
+            )
 
     def _files(self) -> tuple[pathlib.Path, ...]:
         return self.path / "run.json", self.path / "metrics.jsonl", self._checkpoints
@@ -186,12 +188,6 @@ def _checkpointer() -> Any:
     alone = ocp.options.MultiprocessingOptions(primary_host=here, active_processes={here})
     handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
     return ocp.Checkpointer(handler, multiprocessing_options=alone)
-
-
-def _empty(leaf: Any) -> Any:
-    # NumPy has no PRNG keys, so they come back as JAX's.
-    keys = jax.numpy.issubdtype(leaf.dtype, jax.dtypes.extended)
-    return (jax.numpy if keys else np).empty(leaf.shape, leaf.dtype)
 
 
 def _is_whole(checkpoint: pathlib.Path) -> bool:

@@ -70,7 +70,12 @@ def descent(
       inputs: the batches and keys of the T steps.
       bits: of the fixed-point numbers after the point.
     """
-    unravel = ravel_pytree(like)[1]
+    flat, unravel_as = ravel_pytree(like)
+    dtype = jnp.promote_types(flat.dtype, jnp.float32)  # of the arithmetic
+
+    def unravel(numbers: jax.Array) -> Params:
+        return unravel_as(numbers.astype(flat.dtype))
+
     used = lossless.words(inner_loop.count(inputs[0]), momentum)
     word_of = jnp.asarray(used, jnp.int32)
     largest = 2.0 ** (lossless.WORD_BITS - 1 - bits)
@@ -80,7 +85,7 @@ def descent(
         # Behind barriers it is compiled by itself, to the same numbers in both directions.
         batch, key = at(inputs, t)
         weights, lam, batch = jax.lax.optimization_barrier(
-            (lossless.decode(exact.position, bits), hyperparams, batch)
+            (lossless.decode(exact.position, bits, dtype), hyperparams, batch)
         )
         loss, gradient = jax.value_and_grad(
             lambda flat: problem.train_loss(unravel(flat), lam, batch, key)
@@ -100,7 +105,7 @@ def descent(
         velocity, kept = lossless.multiply(velocity, buffer[word], momentum)
         velocity = velocity + pushed
         # In integers a sum too large would wrap around without a word.
-        reach = lossless.decode(position, bits) + lossless.decode(velocity, bits)
+        reach = lossless.decode(position, bits, dtype) + lossless.decode(velocity, bits, dtype)
         fits = jnp.all((jnp.abs(reach) < largest) & (jnp.abs(change) < largest))
         return Exact(position + velocity, velocity, buffer.at[word].set(kept)), loss, fits
 
@@ -113,7 +118,7 @@ def descent(
         return Exact(position, velocity, buffer.at[word].set(kept))
 
     def params(exact: Exact) -> Any:
-        return unravel(lossless.decode(exact.position, bits))
+        return unravel(lossless.decode(exact.position, bits, dtype))
 
     return Descent(at_rest, forward, backward, params)
 

@@ -16,6 +16,7 @@ Maclaurin et al. (2015), arXiv:1502.03492, section 2.2 and Algorithm 3.
 import math
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -55,9 +56,9 @@ def encode(numbers: jax.Array, bits: int) -> jax.Array:
     return jnp.round(numbers * 2.0**bits).astype(jnp.int32)
 
 
-def decode(fixed: jax.Array, bits: int) -> jax.Array:
-    """Fixed-point numbers as floating-point ones, of the default precision."""
-    return fixed.astype(float) * 2.0**-bits
+def decode(fixed: jax.Array, bits: int, dtype: Any = float) -> jax.Array:
+    """Fixed-point numbers as floating-point ones."""
+    return fixed.astype(dtype) * 2.0**-bits
 
 
 def multiply(value: jax.Array, word: jax.Array, factor: Fraction) -> tuple[jax.Array, jax.Array]:

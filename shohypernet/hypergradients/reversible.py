@@ -99,6 +99,9 @@ def hypergradient(
         params, hyperparams, valid_batch
     )
 
+    def descend(total: jax.Array, slope: jax.Array) -> jax.Array:
+        return total - (alpha * slope).astype(total.dtype)
+
     def back(carry: Any, t: jax.Array) -> Any:
         exact, of_weights, of_velocity, of_hyperparams = carry
         exact = dynamics.backward(exact, t)
@@ -106,8 +109,8 @@ def hypergradient(
         of_velocity = optax.tree.add(of_velocity, of_weights)
         slope = curvature.slope(problem, batch, key, of_velocity)
         bent, mixed = jax.grad(slope, (0, 1))(dynamics.params(exact), hyperparams)
-        of_weights = optax.tree.add_scale(of_weights, -alpha, bent)
-        of_hyperparams = optax.tree.add_scale(of_hyperparams, -alpha, mixed)
+        of_weights = jax.tree.map(descend, of_weights, bent)
+        of_hyperparams = jax.tree.map(descend, of_hyperparams, mixed)
         of_velocity = optax.tree.scale(float(gamma), of_velocity)
         return (exact, of_weights, of_velocity, of_hyperparams), None
 
@@ -167,8 +170,10 @@ def reversible(
         del hyperparams
         flat, unravel = ravel_pytree(inner.init(key))
         # To the numbers that there are, so that training with a step size of 0 changes nothing.
-        params = unravel(lossless.decode(lossless.encode(flat, bits), bits))
-        return TrainState(params, Momentum(jnp.asarray(learning_rate, flat.dtype)))
+        params = unravel(lossless.decode(lossless.encode(flat, bits), bits).astype(flat.dtype))
+        return TrainState(
+            params, Momentum(jnp.asarray(learning_rate, jnp.promote_types(flat.dtype, jnp.float32)))
+        )
 
     return restarts.restart(
         start,

@@ -74,10 +74,14 @@ class CurvatureEstimate(NamedTuple):
     others: list[jax.Array]
 
 
-def dense_layers(problem: Problem) -> tuple[Layer, ...]:
+def dense_layers(problem: Problem, params: Params | None = None) -> tuple[Layer, ...]:
     """The dense layers that `problem.init` makes.
 
     A layer counts if just one kernel in the tree of weights has its path, or a path that ends so.
+
+    Args:
+      problem: its `init` calls Flax Linen modules.
+      params: the weights or their shapes; those of `problem.init` if None.
 
     Raises:
       ValueError: if `problem.init` calls no Flax Linen module.
@@ -93,7 +97,8 @@ def dense_layers(problem: Problem) -> tuple[Layer, ...]:
 
     with nn.intercept_methods(note):
         # A function of its own, for JAX remembers what it traced before.
-        params = jax.eval_shape(lambda key: problem.init(key), jax.random.key(0))
+        made = jax.eval_shape(lambda key: problem.init(key), jax.random.key(0))
+    params = made if params is None else params
     if not modules:
         raise ValueError(
             "curvature factors are read off Flax Linen modules, but problem.init calls none. Write "

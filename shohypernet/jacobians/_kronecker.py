@@ -123,7 +123,7 @@ def kronecker(
     def update_evaluations(
         problem: Problem, params: Params, rounds: Any, inner_steps: int, batch_size: int
     ) -> Any:
-        layers = factors.dense_layers(problem)
+        layers = factors.dense_layers(problem, params)
         each = factors.evaluations(layers, params, used_batches(inner_steps, batch_size))
         return jnp.where(due(rounds), each, 0)
 
@@ -135,7 +135,7 @@ def kronecker(
         hyperparams: Hyperparams,
         train_batches: Batch,
     ) -> tuple[KroneckerState, jax.Array]:
-        layers = factors.dense_layers(problem)
+        layers = factors.dense_layers(problem, params)
         sizes = jax.tree.leaves(train_batches)[0].shape[:2]
         used = used_batches(*sizes)
         last_batches = jax.tree.map(lambda leaf: leaf[-used:], train_batches)
@@ -173,16 +173,19 @@ def kronecker(
 
 def _init(problem: Problem, key: Key, params: Params, hyperparams: Hyperparams) -> KroneckerState:
     del key, hyperparams
-    layers = factors.dense_layers(problem)
+    layers = factors.dense_layers(problem, params)
     leaves = jax.tree.leaves(params)
     average = CurvatureEstimate(
         [Factors(*(jnp.eye(n, dtype=a.dtype) for n in (a.inputs, a.outputs))) for a in layers],
         [jnp.ones((), _at_least_single(leaves[i])) for i in factors.rest(layers, params)],
     )
-    bases = [
-        Basis(jnp.ones(len(a), a.dtype), a, jnp.ones(len(g), g.dtype), g) for a, g in average.layers
-    ]
+    # Arrays of their own, for the buffers of a state may be donated.
+    bases = [Basis(*_identity(a.inputs, a.dtype), *_identity(a.outputs, a.dtype)) for a in layers]
     return KroneckerState(average, bases, rounds=jnp.int32(0), refreshes=jnp.int32(0))
+
+
+def _identity(size: int, dtype: Any) -> tuple[jax.Array, jax.Array]:
+    return jnp.ones(size, dtype), jnp.eye(size, dtype=dtype)
 
 
 def _solve(
@@ -194,7 +197,7 @@ def _solve(
     damping: float,
 ) -> Params:
     """C⁻¹ times a tree like the weights."""
-    layers = factors.dense_layers(problem)
+    layers = factors.dense_layers(problem, point.params)
     _require_whole_layers(problem, layers, point)
     stiffness = _penalty_curvature(problem, layers, point)
     targets = _working(factors.split(layers, right))

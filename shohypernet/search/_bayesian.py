@@ -183,7 +183,7 @@ def maximize(
     def objective(point: np.ndarray) -> tuple[float, np.ndarray]:
         each = [gaussian_process.improvement_and_slope(k, point) for k in known]
         value, slope = (np.mean(part, axis=0) for part in zip(*each, strict=True))
-        return -value / scale, -slope / scale
+        return float(-value / scale), -slope / scale
 
     climbs = [
         scipy.optimize.minimize(

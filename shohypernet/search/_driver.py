@@ -4,7 +4,6 @@ Seeds go side by side: each is asked for a proposal, the proposals are trained i
 populations, and each is told its losses.
 """
 
-import numbers
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -19,8 +18,9 @@ from shohypernet import hyperparameters as hp
 from shohypernet import problem as problems
 from shohypernet._internal import random, validation
 from shohypernet.batches import Data
+from shohypernet.fitting import NonFiniteLoss
+from shohypernet.fitting import _health as health
 from shohypernet.fitting import _plan as plans
-from shohypernet.fitting._driver import NonFiniteLoss
 from shohypernet.problem import Problem
 from shohypernet.search import _checks as checks
 from shohypernet.search._base import Search
@@ -84,8 +84,8 @@ def run(
             f"a budget of {budget} gradient evaluations is below one trial of {method.steps} "
             "steps; allow more, or give the method fewer steps."
         )
-    one = isinstance(seeds, numbers.Integral)
-    each_seed = plans.distinct_seeds([seeds] if one else seeds, "search.run")
+    several = [seeds] if isinstance(seeds, int | np.integer) else seeds
+    each_seed = plans.distinct_seeds(several, "search.run")
     data = plans.splits(data, "search.run")
     like = checks.form(random.key(0), problem.space, hyperparams)
     asker = method.bind(problem.space, like)
@@ -98,7 +98,7 @@ def run(
     _search(searches, populations, budget, progress)
     _require_found(searches, each_seed, data)
     result = _result(problem.space, searches, each_seed, populations.compile_seconds)
-    return result.seed(0) if one else result
+    return result if several is seeds else result.seed(0)
 
 
 def _search(
@@ -135,7 +135,7 @@ def _require_found(searches: list[SeedSearch], seeds: list[int], data: Data) -> 
     lost = [seed for seed, each in zip(seeds, searches, strict=True) if each.best is None]
     if not lost:
         return
-    if corrupted := plans.not_finite(data):
+    if corrupted := health.not_finite(data):
         cause = (
             f"{', '.join(corrupted)} holds NaN or infinite numbers; fix or leave out those rows."
         )

@@ -23,7 +23,7 @@ from optuna.distributions import (
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from shohypernet import hyperparameters as hp
+from shohypernet._specs import Categorical, Spec
 from shohypernet.search._unit_cube import UnitCube
 
 SQLITE_PATIENCE = 60.0  # seconds to wait for another process to let go of the file
@@ -217,9 +217,9 @@ class _ByNumber(BaseSampler):
         self._of(trial).after_trial(study, trial, state, values)
 
 
-def _distribution(spec: hp.Spec) -> BaseDistribution:
-    if spec.choices:
-        return CategoricalDistribution([str(choice) for choice in spec.choices])
+def _distribution(spec: Spec) -> BaseDistribution:
+    if isinstance(spec, Categorical):
+        return CategoricalDistribution(spec.labels)
     low, high = spec.bounds
     if not spec.differentiable:
         return IntDistribution(int(low), int(high))

@@ -4,12 +4,15 @@ import os
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from shohypernet import hyperparameters as hp
+from shohypernet import saving
 from shohypernet.types import Hyperparams, ModelState, Params, Space
 
 
+@saving.known
 class Measured(NamedTuple):
     """Measurements of one seed's search: a row each time that a trial was stopped, N rows.
 
@@ -35,6 +38,7 @@ class Measured(NamedTuple):
     unconstrained: Hyperparams
 
 
+@saving.known
 class SearchResult(NamedTuple):
     """Result of `run`: the trial that validated best, and the way there.
 
@@ -49,7 +53,7 @@ class SearchResult(NamedTuple):
       valid_loss: its validation loss.
       test_loss: its test loss.
       measured: `Measured`, one for each seed.
-      states: the method's last state, one for each seed.
+      states: the method's last state, one for each seed; None in a result loaded from a file.
       compile_seconds: time spent in compiling, which `Measured.seconds` leaves out.
       seeds: the seed or seeds.
       space: the problem's space.
@@ -68,49 +72,63 @@ class SearchResult(NamedTuple):
     space: Space
 
     def seed(self, index: int) -> "SearchResult":
-        """The result of one seed, by its position, without seed axis.
+        """The result of one seed, without the seed axis.
+
+        Args:
+          index: position among `seeds`, not the seed itself; that of a single number is 0.
 
         Raises:
-          IndexError: for a position that there is no seed at.
+          IndexError: if there are fewer seeds.
         """
-        if isinstance(self.seeds, int):
-            if index not in (0, -1):
-                raise IndexError(f"this is the result of one seed, {self.seeds}; got {index}.")
+        several = self.seeds if isinstance(self.seeds, tuple) else (self.seeds,)
+        if not -len(several) <= index < len(several):
+            raise IndexError(f"seed({index}) is none of {len(several)}, by position: {several}.")
+        if several is not self.seeds:
             return self
-        seed = self.seeds[index]
-        arrays = self.hyperparams, self.unconstrained, self.params, self.model_state
-        chosen = jax.tree.map(lambda leaf: leaf[index], arrays)
-        return SearchResult(
-            *chosen,
-            valid_loss=self.valid_loss[index],
-            test_loss=self.test_loss[index],
+        names = "hyperparams", "unconstrained", "params", "model_state", "valid_loss", "test_loss"
+        rows = {name: _row(getattr(self, name), index) for name in names}
+        return self._replace(
+            **rows,
             measured=self.measured[index],
-            states=self.states[index],
-            compile_seconds=self.compile_seconds,
-            seeds=seed,
-            space=self.space,
+            states=self.states and self.states[index],
+            seeds=several[index],
         )
 
     def describe(self) -> str:
-        """The best hyperparameters in natural units, a category by its name, a line per seed."""
-        if isinstance(self.seeds, int):
-            return hp.describe(self.space, self.hyperparams)
-        each = [(seed, self.seed(i)) for i, seed in enumerate(self.seeds)]
-        return "\n".join(f"seed {seed}: {result.describe()}" for seed, result in each)
+        """A few lines for people: λ in natural units, losses and cost, seed by seed."""
+        if isinstance(self.seeds, tuple):
+            return "\n".join(self.seed(i).describe() for i in range(len(self.seeds)))
+        spent = int(self.measured.gradient_evaluations[-1])
+        # A category's index is told from a choice that is a number by being a JAX array.
+        values = jax.tree.map(jnp.asarray, self.hyperparams)
+        return (
+            f"seed {self.seeds}, best of {len(np.unique(self.measured.trial)):,} trials and "
+            f"{spent:,} gradient evaluations:\n"
+            f"  loss {self.valid_loss:.4g} on validation, {self.test_loss:.4g} on test examples\n"
+            f"  hyperparameters {hp.describe(self.space, values)}"
+        )
 
-    def save(self, path: str | os.PathLike) -> None:
-        """Write all but the method's states and the space to a file, for `shohypernet.load`."""
-        _save(path, {
-            name: value for name, value in self._asdict().items() if name not in ("states", "space")
-        })  # fmt: skip
+    def save(self, path: str | os.PathLike, *, overwrite: bool = False) -> None:
+        """Write all but the method's states to a file; see `shohypernet.save`."""
+        space = jax.tree.map(lambda spec: spec.as_text(), self.space)
+        saving.save(path, self._replace(states=None, space=space), overwrite=overwrite)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> "SearchResult":
+        """Read a result that was saved.
+
+        Raises:
+          ValueError: if the file holds something else.
+        """
+        return saving.load(path, kind=cls)
 
     def __repr__(self) -> str:
-        """A few lines: what was found, and how it validates."""
-        losses = ", ".join(
-            f"{name}={np.array2string(np.asarray(value), precision=4, threshold=8)}"
-            for name, value in (("valid_loss", self.valid_loss), ("test_loss", self.test_loss))
+        """Seeds and losses, no arrays of hyperparameters or weights."""
+        valid, test = (
+            np.array2string(np.asarray(loss), precision=4, threshold=8)
+            for loss in (self.valid_loss, self.test_loss)
         )
-        return f"SearchResult(seeds={self.seeds}, {losses}, hyperparams: {self.describe()})"
+        return f"SearchResult(seeds={self.seeds}, valid_loss={valid}, test_loss={test})"
 
 
 def best_so_far(measured: Measured) -> tuple[np.ndarray, np.ndarray]:
@@ -121,7 +139,9 @@ def best_so_far(measured: Measured) -> tuple[np.ndarray, np.ndarray]:
     return losses[leader], measured.test_loss[leader]
 
 
-def _save(path: str | os.PathLike, tree: Any) -> None:
-    from shohypernet import saving
+def _row(tree: Any, index: int) -> Any:
+    def row(leaf: Any) -> Any:
+        chosen = np.asarray(leaf)[index]
+        return jnp.asarray(chosen) if isinstance(leaf, jax.Array) else chosen
 
-    saving.save(path, tree)
+    return jax.tree.map(row, tree)

@@ -85,8 +85,10 @@ def unit_cube(space: Space, like: Hyperparams) -> UnitCube:
         return jax.tree.unflatten(treedef, leaves)
 
     def hyperparams(points: np.ndarray) -> Any:
-        points = np.clip(points, EDGE, 1 - EDGE).astype(np.float32)
-        return tree(points, lambda spec, unit: spec.quantile(jnp.asarray(unit)))
+        unit = np.clip(points, EDGE, 1 - EDGE)
+        return tree(
+            unit, lambda spec, unit: spec.quantile(jnp.asarray(unit, jnp.result_type(float)))
+        )
 
     def encode(values: np.ndarray) -> Any:
         return tree(values, _encode)
@@ -102,11 +104,10 @@ def unit_cube(space: Space, like: Hyperparams) -> UnitCube:
 
 
 def _encode(spec: hp.Spec, values: np.ndarray) -> jax.Array:
-    low, high = spec.bounds
-    if spec.kind == "bounded":  # whose ends have no unconstrained counterpart
-        margin = EDGE * (high - low)
-        values = np.clip(values, low + margin, high - margin)
-    return spec.encode(jnp.asarray(values, jnp.float32))
+    code = spec.encode(jnp.asarray(values, jnp.result_type(float)))
+    # The bounds themselves have no finite code: there λ is as far out as the cube's points are.
+    lowest, highest = spec.quantile(jnp.array([EDGE, 1 - EDGE]))
+    return jnp.nan_to_num(code, nan=jnp.nan, neginf=lowest, posinf=highest)
 
 
 def _features(spec: hp.Spec, column: np.ndarray) -> np.ndarray:

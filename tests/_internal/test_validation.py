@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import shohypernet as shn
-from shohypernet import hypernets, jacobians, linear_solvers, losses
+from shohypernet import hypernets, jacobians, linear_solvers, losses, samplers
 from shohypernet import hyperparameters as hp
 from shohypernet.hypergradients import back_optimization, hoag
 
@@ -23,20 +23,24 @@ def bound(function, *arguments, **options):
     return functools.partial(function, *arguments, **options)
 
 
-WEIGHTS = jnp.zeros((3, 2))
 SGD = optax.sgd(0.1)
 PROBLEM = shn.Problem(untouchable, untouchable, untouchable)
 HYPERNET = hypernets.Hypernet(untouchable, untouchable)
-THROUGH_HYPERNET = {"hypernet_optimizer": SGD, "hyper_optimizer": SGD, "sampler": hp.gaussian()}
+THROUGH_HYPERNET = {
+    "hypernet_optimizer": SGD,
+    "hyper_optimizer": SGD,
+    "sampler": samplers.gaussian(),
+}
 THROUGH_TRAINING = {"optimizer": SGD, "hyper_optimizer": SGD}
 
 BUILDERS = {
-    "mlp": bound(hypernets.mlp, WEIGHTS),
-    "factorized": bound(hypernets.factorized, WEIGHTS),
-    "elementwise": bound(hypernets.elementwise, WEIGHTS),
-    "structured": bound(hypernets.structured, WEIGHTS),
-    "linearized": bound(jacobians.linearized, PROBLEM, HYPERNET, optimizer=SGD),
-    "kronecker": bound(jacobians.kronecker, PROBLEM),
+    "linear": hypernets.linear,
+    "mlp": hypernets.mlp,
+    "factorized": hypernets.factorized,
+    "elementwise": hypernets.elementwise,
+    "structured": hypernets.structured,
+    "linearized": bound(jacobians.linearized, HYPERNET, optimizer=SGD),
+    "kronecker": jacobians.kronecker,
     "global_response": bound(
         shn.global_response, PROBLEM, HYPERNET, hypernet_rounds=1, **THROUGH_HYPERNET
     ),
@@ -59,8 +63,8 @@ BUILDERS = {
     "train": bound(shn.train, PROBLEM, SGD, None, None, None),
     "sharpness": bound(shn.diagnostics.sharpness, PROBLEM, None, None, None, None),
     "real": hp.real,
-    "gaussian": hp.gaussian,
-    "local_gaussian": hp.local_gaussian,
+    "gaussian": samplers.gaussian,
+    "local_gaussian": samplers.local_gaussian,
 }
 SIZES = {
     "linearized": ["samples"],
@@ -87,6 +91,7 @@ ABOVE_ZERO = {
     "real": ["scale"],
 }
 FROM_ZERO = {
+    "linear": ["init_scale"],
     "mlp": ["init_scale"],
     "factorized": ["init_scale"],
     "elementwise": ["init_scale"],
@@ -129,7 +134,7 @@ def test_a_number_out_of_range_is_refused_by_its_name(builder, name, expected, v
         (hp.integer, {"low": 0, "high": 2**40}),
         (hp.integer, {"low": 0.5, "high": 3.5}),
         (hp.real, {"loc": math.nan}),
-        (hp.gaussian, {"loc": math.inf}),
+        (samplers.gaussian, {"loc": math.inf}),
     ],
 )
 def test_so_is_what_has_a_range_of_its_own(build, options):

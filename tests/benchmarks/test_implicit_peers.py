@@ -1,24 +1,29 @@
 """Implicit hypergradients are those of two other libraries."""
 
+import types
+
 import jax
+import numpy as np
 import pytest
 
+from benchmarks.contenders.implicit import ImplicitContender
 from shohypernet.batches import Data, Examples
 
-ITERATIONS = 4
+ITERATIONS = 4  # more of them amplify rounding errors, see the benchmark
+TRAINING_STEPS = 50
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def peers():
     pytest.importorskip("psutil", reason="comes with the bench extra")
-    # Imported here, where the warning that nobody maintains it any more is ignored.
+    # Imported here, where its warning that nobody maintains it any more is ignored.
     pytest.importorskip("jaxopt")
     from benchmarks import implicit_peers
 
     return implicit_peers
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def data():
     def examples(key):
         key_inputs, key_classes = jax.random.split(key)
@@ -28,35 +33,51 @@ def data():
     return Data(*map(examples, jax.random.split(jax.random.key(0), 3)))
 
 
-def jaxopt_contender(*arguments):
-    from benchmarks import implicit_peers_jaxopt
+@pytest.fixture(scope="module", params=[(), (5,)], ids=["linear", "deep"])
+def subject(peers, data, request):
+    return peers.subject(data, request.param, TRAINING_STEPS)
 
-    return implicit_peers_jaxopt.contender(*arguments)
+
+@pytest.fixture(scope="module")
+def ours(peers, subject):
+    with jax.enable_x64(True):
+        return peers.implicit.contender(peers.in_float64(subject), ITERATIONS)
+
+
+def jaxopt_contender(*arguments):
+    from benchmarks.contenders import implicit_jaxopt
+
+    return implicit_jaxopt.contender(*arguments)
 
 
 def torchopt_contender(*arguments):
     pytest.importorskip("torchopt", reason="comes with the bench extra")
-    from benchmarks import implicit_peers_torchopt
+    from benchmarks.contenders import implicit_torchopt
 
-    return implicit_peers_torchopt.contender(*arguments)
+    return implicit_torchopt.contender(*arguments)
 
 
 @pytest.mark.parametrize("build", [jaxopt_contender, torchopt_contender])
-@pytest.mark.parametrize("hidden", [(), (5,)])
-def test_a_peer_makes_our_hypergradient(peers, data, build, hidden):
-    taken = peers.subject(data, hidden, training_steps=50)
+def test_a_peer_makes_our_hypergradient(peers, subject, ours, build):
     with jax.enable_x64(True), jax.numpy_rank_promotion("allow"):
-        precise = peers.in_float64(taken)
-        found = {peers.OURS: peers.ours(precise, ITERATIONS), "peer": build(precise, ITERATIONS)}
-        count = sum(leaf.size for leaf in jax.tree.leaves(taken.params))
+        found = {peers.OURS: ours, "peer": build(peers.in_float64(subject), ITERATIONS)}
+        count = sum(leaf.size for leaf in jax.tree.leaves(subject.params))
         assert found["peer"].hypergradient().shape == (count,)
         assert peers.differences(found)["peer"] < 1e-10
 
 
-def test_rows_name_the_model_and_count_its_decays(peers, data, monkeypatch):
-    monkeypatch.setattr(peers, "ITERATIONS", ITERATIONS)
-    with jax.numpy_rank_promotion("allow"):
-        rows = peers.measure(peers.subject(data, (5,), training_steps=50), rounds=1)
-    assert rows[0]["contender"] == peers.OURS
+def test_rows_name_the_model_count_its_decays_and_tell_who_differs(peers, data, monkeypatch):
+    # A peer that is always wrong, by as much as the hypergradient itself; the true ones are above.
+    wrong = ImplicitContender(lambda: np.zeros(95), compile_seconds=None)
+    peer = types.SimpleNamespace(contender=lambda subject, iterations: wrong)
+    monkeypatch.setattr(peers, "_peers", lambda: {"wrong": peer})
+    monkeypatch.setattr(peers.timing, "interleaved", equally_fast)
+    rows = peers.measure(peers.subject(data, (5,), TRAINING_STEPS), rounds=1)
     assert {(row["model"], row["hyperparameters"]) for row in rows} == {("6-5-10", 95)}
-    assert all(row["difference"] <= peers.TOLERANCE for row in rows)
+    assert {row["contender"]: row["difference"] for row in rows} == {peers.OURS: 0, "wrong": 1}
+
+
+def equally_fast(turns, rounds):
+    from benchmarks._timing import Rate
+
+    return {name: Rate(1.0, 1.0, 1.0, 1.0, rounds * [1.0]) for name in turns}, 0.0

@@ -18,21 +18,21 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax.sharding import AxisType, Mesh
+from jax.sharding import AxisType, Mesh, PartitionSpec
 
-from shohypernet import Problem, local_response
+from shohypernet import HyperOptimizer, Problem, local_response
 from shohypernet._internal import sharding
 from shohypernet.batches import Data
+from shohypernet.fitting import Interrupted, fit
 from shohypernet.fitting import _history as histories
-from shohypernet.fitting import fit
-from shohypernet.fitting._signals import Interrupted
 from shohypernet.hypernets import Hypernet
-from shohypernet.hyperparameters import local_gaussian
+from shohypernet.samplers import local_gaussian
 
-# --- one run, whose φ has 1.03 MiB, and the ways to spread it -----------------------------------
+# --- one run, and the ways to shard it ----------------------------------------------------------
 
-SEEDS, SAMPLES, INPUTS, BATCH, STEPS = 8, 8, 124, 16, 8
-FEATURES = 2176
+SEEDS, SAMPLES, INPUTS, BATCH, STEPS = 8, 8, 12, 16, 8
+FEATURES = 64
+LARGE = 2**11  # bytes, in the programs: φ has 3 KiB, and is soon computed
 
 MESHES = {
     "seeds": {"seeds": 8},
@@ -46,7 +46,7 @@ REFUSED = {
     "an unknown axis": (
         {"batch": 8},
         {},
-        r"can't spread a run over mesh axes \['batch'\]; name them among",
+        r"can't shard a run over mesh axes \['batch'\]; name them among",
     ),
     "too few seeds": (
         {"seeds": 4},
@@ -69,7 +69,7 @@ REFUSED = {
 def splits():
     rng = np.random.default_rng(0)
     slope = rng.normal(size=INPUTS)
-    inputs = [(rng.normal(size=(n, INPUTS)) / 11).astype("f") for n in (40, 20, 7)]
+    inputs = [(rng.normal(size=(n, INPUTS)) / 3.5).astype("f") for n in (40, 20, 7)]
     return Data(*((x, (x @ slope + rng.normal(size=len(x))).astype("f")) for x in inputs))
 
 
@@ -91,8 +91,8 @@ def made(on_outputs=lambda outputs: None):
     )
     ramp = np.linspace(-1, 1, FEATURES, dtype="f")
     hypernet = Hypernet(
-        init=lambda key, hyperparams: jax.random.normal(key, (FEATURES, INPUTS)) / 9,
-        apply=lambda phi, hyperparams: jnp.tanh(hyperparams * ramp + 1) / 46 @ phi,
+        init=lambda key, params, hyperparams: jax.random.normal(key, (FEATURES, INPUTS)) / 3,
+        apply=lambda phi, hyperparams: jnp.tanh(hyperparams * ramp + 1) / 8 @ phi,
     )
     method = local_response(
         problem,
@@ -104,6 +104,12 @@ def made(on_outputs=lambda outputs: None):
         samples=SAMPLES,
     )
     return problem, method
+
+
+def refused():
+    """A problem and a method that nothing may be traced of."""
+    problem = Problem(None, None, None)
+    return problem, HyperOptimizer(None, None, None)
 
 
 def run(made=made, **kwargs):
@@ -126,7 +132,8 @@ def mesh_of(sizes):
 
 def arrays(result):
     """All numbers of a result but for what the clock says."""
-    timeless = result._replace(history=result.history._replace(seconds=None), compile_seconds=0)
+    history = result.history._replace(seconds=None)
+    timeless = result._replace(history=history, compile_seconds=None, seeds=None)
     return [np.asarray(leaf) for leaf in jax.tree.leaves(sharding.whole(timeless))]
 
 
@@ -204,7 +211,7 @@ def many(folder):
         told["outputs"][case] = sorted(name for name in seen[0].spec if name)
     for case, (sizes, kwargs, _) in REFUSED.items():
         try:
-            run(lambda: (None, None), mesh=mesh_of(sizes), **kwargs)
+            run(refused, mesh=mesh_of(sizes), **kwargs)
         except ValueError as error:
             told["refused"][case] = str(error)
     mesh = mesh_of(MESHES["seeds and weights"])
@@ -244,13 +251,26 @@ def test_what_cannot_be_shared_is_refused_untraced(case, message, told):
         raise ValueError(told["refused"][case])
 
 
+def test_arrays_of_a_mebibyte_per_seed_are_sharded_and_smaller_ones_are_not():
+    mesh = jax.sharding.AbstractMesh((2, 4), ("seeds", "weights"), axis_types=(AxisType.Auto,) * 2)
+    shapes = {"large": (8, 512, 516), "small": (8, 512, 508), "odd": (8, 514, 513, 1)}
+    like = {name: jax.ShapeDtypeStruct(shape, np.float32) for name, shape in shapes.items()}
+    with jax.sharding.use_abstract_mesh(mesh):
+        placed = jax.tree.map(sharding._spec, like)
+    assert placed == {
+        "large": PartitionSpec("seeds", None, "weights"),
+        "small": PartitionSpec("seeds"),
+        "odd": PartitionSpec("seeds"),
+    }
+
+
 def test_sampled_hyperparams_that_cannot_be_shared_are_refused():
     mesh = jax.sharding.AbstractMesh((3,), ("samples",), axis_types=(AxisType.Auto,))
     message = (
         "3 devices of mesh axis 'samples' can't share 8 samples evenly; choose a multiple of 3"
     )
     with jax.sharding.use_abstract_mesh(mesh), pytest.raises(ValueError, match=message):
-        jax.eval_shape(lambda sampled: sharding.spread(sampled, "samples"), np.zeros(8))
+        jax.eval_shape(lambda sampled: sharding.constrain(sampled, "samples"), np.zeros(8))
 
 
 def test_a_run_goes_on_with_fewer_devices_or_more(told, folder, alone):
@@ -284,8 +304,8 @@ def pair(folder, port, index):
     }
     after = histories.after
 
-    def signalling(*arguments):
-        record = after(*arguments)
+    def signalling(*arguments, **options):
+        record = after(*arguments, **options)
         if record.step == 4 and index == 1:
             signal.raise_signal(signal.SIGTERM)
         return record
@@ -344,4 +364,5 @@ def test_a_signal_to_the_second_process_stops_and_saves_both(index, both):
 
 if __name__ == "__main__":
     kind, folder, *numbers = sys.argv[1:]
+    sharding.LARGE = LARGE
     print(json.dumps({"many": many, "pair": pair}[kind](pathlib.Path(folder), *map(int, numbers))))

@@ -10,7 +10,7 @@ import pytest
 
 from shohypernet import Problem, ridge
 from shohypernet.batches import Data, Examples
-from shohypernet.hypergradients._inner import Inner
+from shohypernet.inner_loop import TrainState
 
 FEATURES, CLASSES = 3, 2
 LEARNING_RATE = 0.3  # below 1/λ_max
@@ -35,7 +35,7 @@ class Small(NamedTuple):
     def start(self, optimizer):
         """w_0 and the state of an optimizer."""
         params = jnp.asarray(self.params)
-        return Inner(params, optimizer.init(params))
+        return TrainState(params, optimizer.init(params))
 
     def best_response(self, hyperparams):
         return ridge.best_response(self.exact, hyperparams)

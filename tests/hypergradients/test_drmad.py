@@ -7,7 +7,7 @@ import optax
 
 import shohypernet as shn
 from shohypernet.hypergradients import drmad, unrolled
-from shohypernet.hypergradients._inner import Inner
+from shohypernet.inner_loop import TrainState
 
 
 def estimate(small, optimizer, steps, key, of=drmad):
@@ -27,7 +27,7 @@ def test_recurrence_by_hand(float64, small, key):
     for _ in range(steps):
         v = momentum * v + (gram @ w - cross + decay * w)
         w = w - rate * v
-    np.testing.assert_allclose(found.inner.params, w, rtol=1e-10)
+    np.testing.assert_allclose(found.state.params, w, rtol=1e-10)
     adjoint = small.exact.valid.gram @ w - small.exact.valid.cross
     momenta, gradient = 0.0, 0.1
     for t in reversed(range(steps)):
@@ -49,7 +49,7 @@ def test_exact_where_training_runs_along_a_line(float64, key):
         valid_loss=lambda w, lam, x: jnp.sum(jnp.cosh(w)) + jnp.sum(lam**2),
     )
     optimizer, lam = optax.sgd(0.2), jnp.array([0.3, -0.7])
-    start = Inner(jnp.ones(2), optimizer.init(jnp.ones(2)))
+    start = TrainState(jnp.ones(2), optimizer.init(jnp.ones(2)))
     arguments = problem, optimizer, lam, start, jnp.zeros((5, 1)), jnp.zeros(1), key
     found, exact = jax.jit(
         lambda: [f.hypergradient(*arguments).gradient for f in (drmad, unrolled)]

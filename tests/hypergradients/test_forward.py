@@ -7,8 +7,8 @@ import optax
 import pytest
 
 import shohypernet as shn
-from shohypernet.hypergradients import _inner as inner
 from shohypernet.hypergradients import forward, unrolled
+from shohypernet.inner_loop import TrainState
 
 
 @pytest.mark.parametrize("optimizer", [optax.sgd(0.3, momentum=0.5), optax.adam(0.1)])
@@ -34,7 +34,7 @@ def test_tunes_a_step_size(float64, small, key):
         valid_loss=lambda params, _, batch: small.problem.valid_loss(params, decay, batch),
     )
     logs = {"rate": jnp.float64(-1.5)}
-    start = inner.Inner(jnp.asarray(small.params), optimizer(logs).init(small.params))
+    start = TrainState(jnp.asarray(small.params), optimizer(logs).init(small.params))
     arguments = problem, optimizer, logs, start, small.train(4), small.data.valid, key
     pushed, pulled = jax.jit(
         lambda: [f.hypergradient(*arguments).gradient["rate"] for f in (forward, unrolled)]

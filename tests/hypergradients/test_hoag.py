@@ -8,7 +8,7 @@ import pytest
 
 import shohypernet as shn
 from shohypernet.hypergradients import hoag
-from shohypernet.hypergradients.hoag import Adaptive
+from shohypernet.hypergradients.hoag import AdaptiveStepSize
 
 
 def batches(quadratic, steps):
@@ -72,7 +72,7 @@ def test_tolerances_by_hand():
     [(6.06, 1.05), (6.08, 0.5)],
 )
 def test_step_size_by_hand(valid_loss, factor):
-    last = Adaptive(jnp.float32(0.5), jnp.float32(10.0), jnp.float32(2.0))
+    last = AdaptiveStepSize(jnp.float32(0.5), jnp.float32(10.0), jnp.float32(2.0))
     found = hoag._adapted(last, jnp.float32(valid_loss), jnp.float32(0.01), jnp.float32(0.02))
     assert found.learning_rate == pytest.approx(0.5 * factor)
     assert found.valid_loss == pytest.approx(valid_loss)
@@ -82,5 +82,5 @@ def test_what_it_refuses(quadratic):
     options = {"problem": quadratic.problem, "learning_rate": 0.1}
     with pytest.raises(ValueError, match=r"steps to be a whole number >= 1, got 0"):
         shn.hoag(**options, optimizer=optax.sgd(0.1), solver_steps=0)
-    with pytest.raises(ValueError, match=r"hoag\(\) needs an optax optimizer"):
+    with pytest.raises(TypeError, match=r"hoag\(\) needs optimizer to be an optax optimizer"):
         shn.hoag(**options, optimizer=lambda lam: optax.sgd(lam[0]))

@@ -10,8 +10,8 @@ import shohypernet as shn
 from shohypernet.hypergradients import _exact_momentum as exact_momentum
 from shohypernet.hypergradients import _lossless as lossless
 from shohypernet.hypergradients import forward, reversible, unrolled
-from shohypernet.hypergradients._inner import Inner, inputs
 from shohypernet.hypergradients.reversible import Momentum
+from shohypernet.inner_loop import TrainState, inputs
 
 RATE = 0.3
 
@@ -23,7 +23,7 @@ def estimate(small, momentum, steps, key, *, rate=RATE, **options):
             small.problem,
             momentum,
             lam,
-            Inner(params, Momentum(jnp.asarray(rate, float))),
+            TrainState(params, Momentum(jnp.asarray(rate, float))),
             small.train(steps),
             small.data.valid,
             key,
@@ -62,7 +62,7 @@ def test_the_trajectory_is_reversed_bit_for_bit(small, momentum, key):
 def test_forward_reverse_and_reversible_agree_in_float32(small, momentum, key):
     steps, optimizer = 30, optax.sgd(RATE, momentum=momentum)
     params, lam = jnp.float32(small.params), jnp.float32(small.hyperparams)
-    start = Inner(params, optimizer.init(params))
+    start = TrainState(params, optimizer.init(params))
     arguments = small.problem, optimizer, lam, start, small.train(steps), small.data.valid, key
     pulled = jax.jit(lambda: unrolled.hypergradient(*arguments).gradient)()
     pushed = jax.jit(lambda: forward.hypergradient(*arguments).gradient)()
@@ -80,7 +80,7 @@ def test_gradient_is_that_of_reverse_mode_in_float64(float64, small, key):
     )
     found = estimate(small, 0.5, steps, key)
     # As near as fixed-point numbers of 28 bits after the point.
-    np.testing.assert_allclose(found.inner.params, expected.inner.params, atol=1e-7)
+    np.testing.assert_allclose(found.state.params, expected.state.params, atol=1e-7)
     np.testing.assert_allclose(found.gradient, expected.gradient, atol=1e-7)
     np.testing.assert_allclose(found.train_loss, expected.train_loss, rtol=1e-6)
 

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import shohypernet as shn
-from shohypernet.hypergradients import _inner as inner
+from shohypernet import inner_loop
 from shohypernet.hypergradients import _segments as segments
 from shohypernet.hypergradients import unrolled
 
@@ -17,19 +17,19 @@ STEPS = 7
 def loss_after(small, optimizer, hyperparams, steps, *, first=None, at=0):
     """L_valid after training by hand, with other λ for the first `at` of the steps."""
     params = jnp.asarray(small.params)
-    rule = inner.optimizer_at(optimizer, hyperparams)
+    rule = inner_loop.optimizer_at(optimizer, hyperparams)
     state = rule.init(params)
     key = jax.random.key(0)
     for t in range(steps):
         lam = first if t < at else hyperparams
         gradient = jax.grad(small.problem.train_loss)(params, lam, small.data.train, key)
-        change, state = inner.optimizer_at(optimizer, lam).update(gradient, state, params)
+        change, state = inner_loop.optimizer_at(optimizer, lam).update(gradient, state, params)
         params = optax.apply_updates(params, change)
     return small.problem.valid_loss(params, hyperparams, small.data.valid)
 
 
 def estimate(small, optimizer, hyperparams, steps, **options):
-    start = small.start(inner.optimizer_at(optimizer, hyperparams))
+    start = small.start(inner_loop.optimizer_at(optimizer, hyperparams))
     return jax.jit(
         lambda lam: unrolled.hypergradient(
             small.problem,
@@ -73,13 +73,13 @@ def test_truncated_is_the_slope_in_the_last_steps_alone(float64, small, sgd, slo
     loss = jax.jit(lambda lam: loss_after(small, sgd, lam, STEPS, first=first, at=STEPS - 3))
     np.testing.assert_allclose(found.gradient, slope(loss, small.hyperparams), rtol=1e-6, atol=1e-9)
     whole = estimate(small, sgd, small.hyperparams, STEPS)
-    np.testing.assert_allclose(found.inner.params, whole.inner.params, rtol=1e-12)
+    np.testing.assert_allclose(found.state.params, whole.state.params, rtol=1e-12)
     assert not np.allclose(found.gradient, whole.gradient, rtol=1e-2)
 
 
 def test_long_training_gives_the_closed_form(float64, small, sgd):
     found = estimate(small, sgd, small.hyperparams, 400)
-    np.testing.assert_allclose(found.inner.params, small.best_response(small.hyperparams))
+    np.testing.assert_allclose(found.state.params, small.best_response(small.hyperparams))
     np.testing.assert_allclose(found.gradient, small.hypergradient(), rtol=1e-6)
 
 
@@ -110,7 +110,7 @@ def test_memory_grows_like_the_square_root(key):
         valid_loss=lambda w, lam, x: jnp.mean(w * x),
     )
     optimizer = optax.sgd(0.1, momentum=0.9)
-    start = inner.start(problem, optimizer, key, jnp.zeros(()))
+    start = inner_loop.init(problem, optimizer, key, jnp.zeros(()))
 
     def bytes_needed(steps, segment):
         def gradient(lam, batches):
@@ -136,10 +136,10 @@ def test_rounds_train_anew_or_go_on(float64, small, sgd, key):
         for _ in range(3):
             state, _ = jax.jit(method.step)(key, state, small.train(4), small.data.valid)
         ends[name] = method.weights(state)
-    start = inner.start(small.problem, sgd, key, small.hyperparams).params
+    start = inner_loop.init(small.problem, sgd, key, small.hyperparams).params
     small = small._replace(params=np.asarray(start))
     for name, steps in {"anew": 4, "on": 12}.items():
-        expected = estimate(small, sgd, small.hyperparams, steps).inner.params
+        expected = estimate(small, sgd, small.hyperparams, steps).state.params
         np.testing.assert_allclose(ends[name], expected, rtol=1e-10)
 
 

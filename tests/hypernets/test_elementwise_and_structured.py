@@ -11,29 +11,30 @@ PARAMS = {"kernel": jnp.zeros((2, 3)), "bias": jnp.zeros(3)}
 
 
 def test_elementwise_moves_each_weight_by_its_own_hyperparameter(random_phi):
-    hypernet = elementwise(PARAMS)
+    hypernet = elementwise()
     hyperparams = {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3), "bias": np.float32(2)}
-    phi = random_phi(hypernet, hyperparams)
+    phi = random_phi(hypernet, PARAMS, hyperparams)
     made = hypernet.apply(phi, hyperparams)
     for name, value in hyperparams.items():
-        expected = phi["slope"][name] * value + phi["offset"][name]
+        expected = phi.slope[name] * value + phi.offset[name]
         np.testing.assert_allclose(made[name], expected, rtol=1e-6)
 
 
 def test_elementwise_refuses_hyperparameters_of_another_shape(key):
-    hypernet = elementwise(PARAMS)
+    hypernet = elementwise()
     hyperparams = {"kernel": jnp.zeros((3, 2)), "bias": jnp.zeros(())}
-    phi = hypernet.init(key, hyperparams)
     with pytest.raises(ValueError, match=r"shape \(3, 2\) .* weights of shape \(2, 3\)"):
-        hypernet.apply(phi, hyperparams)
+        hypernet.init(key, PARAMS, hyperparams)
+    with pytest.raises(ValueError, match="1 arrays of weights have no hyperparameter"):
+        hypernet.init(key, PARAMS, {"kernel": jnp.zeros(())})
 
 
 def test_structured_is_mackay_s_layer(random_phi):
     """y = W x + b + (Uλ) ∘ (V x) + (Cλ) ∘ c."""
-    hypernet = structured(PARAMS)
+    hypernet = structured()
     hyperparams = np.array([0.5, -2.0], np.float32)
-    phi = random_phi(hypernet, hyperparams)
-    (b, w), (c, v), (c_gate, u) = phi  # in the order of the tree: bias, kernel
+    phi = random_phi(hypernet, PARAMS, hyperparams)
+    (b, w), (c, v), (c_gate, u) = ((tree["bias"], tree["kernel"]) for tree in phi)
     x = np.array([1.0, -3.0], np.float32)
     expected = x @ w + b + (hyperparams @ u) * (x @ v) + (hyperparams @ c_gate) * c
     made = hypernet.apply(phi, hyperparams)
@@ -43,8 +44,8 @@ def test_structured_is_mackay_s_layer(random_phi):
 @pytest.mark.parametrize("build", [elementwise, structured])
 def test_phi_starts_small_and_random(build, key):
     params = {"w": jnp.zeros((40, 50))}
-    phi = build(params, init_scale=0.3).init(key, params)
+    phi = build(init_scale=0.3).init(key, params, params)
     for leaf in jax.tree.leaves(phi):
         assert np.std(leaf) == pytest.approx(0.3, rel=0.1)
     with pytest.raises(ValueError, match="floating-point"):
-        build({"w": jnp.zeros(3, int)})
+        build().init(key, {"w": jnp.zeros(3, int)}, {"w": jnp.zeros(3)})

@@ -12,23 +12,25 @@ from shohypernet.hypernets import factorized
 def test_the_paper_s_size():
     """As many hyperparameters as weights, 7,850, through ten units."""
     params = {"kernel": jnp.zeros((784, 10)), "bias": jnp.zeros(10)}
-    phi = jax.eval_shape(factorized(params).init, jax.random.key(0), params)
+    phi = jax.eval_shape(factorized().init, jax.random.key(0), params, params)
     assert sum(leaf.size for leaf in jax.tree.leaves(phi)) == 164_860
 
 
 def test_with_every_number_two(random_phi):
     """Three units of 2·(0.5 − 1.5 + 4) + 2 = 8, so that each weight is 3·2·8 + 2."""
-    hypernet = factorized({"w": jnp.zeros((2, 2))}, 3)
+    hypernet, params = factorized(3), {"w": jnp.zeros((2, 2))}
     hyperparams = jnp.array([0.5, -1.5, 4.0])
-    twos = jax.tree.map(lambda leaf: np.full_like(leaf, 2), random_phi(hypernet, hyperparams))
+    twos = jax.tree.map(
+        lambda leaf: np.full_like(leaf, 2), random_phi(hypernet, params, hyperparams)
+    )
     np.testing.assert_allclose(hypernet.apply(twos, hyperparams)["w"], np.full((2, 2), 50.0))
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_it_is_affine_and_of_the_rank_asked(rank, random_phi):
     params = {"kernel": jnp.zeros((3, 2)), "bias": jnp.zeros(2)}
-    hypernet = factorized(params, rank)
-    phi = random_phi(hypernet, jnp.zeros(5))
+    hypernet = factorized(rank)
+    phi = random_phi(hypernet, params, jnp.zeros(5))
 
     def weights(lam):
         return np.asarray(ravel_pytree(hypernet.apply(phi, np.float32(lam)))[0])

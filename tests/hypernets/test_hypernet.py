@@ -14,9 +14,9 @@ from shohypernet.hypernets import elementwise, factorized, linear, mlp, structur
 from shohypernet.hypernets._base import ravel
 
 BUILDERS = {
-    "mlp": lambda params, **options: mlp(params, (4,), **options),
+    "mlp": lambda **options: mlp((4,), **options),
     "linear": linear,
-    "factorized": lambda params, **options: factorized(params, 2, **options),
+    "factorized": lambda **options: factorized(2, **options),
     "structured": structured,
 }
 every_hypernet = pytest.mark.parametrize("build", BUILDERS.values(), ids=BUILDERS)
@@ -49,8 +49,8 @@ PARAMS = trees(arrays(SHAPES | st.just((0, 2)), jnp.float32, jnp.float16, jnp.bf
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(hyperparams=HYPERPARAMS, params=PARAMS)
 def test_weights_have_the_form_asked_for(build, hyperparams, params):
-    hypernet = build(params)
-    hypernet_params = jax.eval_shape(hypernet.init, jax.random.key(0), hyperparams)
+    hypernet = build()
+    hypernet_params = jax.eval_shape(hypernet.init, jax.random.key(0), params, hyperparams)
     assert jax.eval_shape(hypernet.apply, hypernet_params, hyperparams) == params
 
 
@@ -68,8 +68,8 @@ def single(tree):
 @settings(max_examples=6, deadline=None, derandomize=True)
 @given(hyperparams=HYPERPARAMS, params=PARAMS)
 def test_many_of_any_form_equal_each_alone(build, hyperparams, params):
-    hypernet = build(params)
-    phi = drawn(jax.eval_shape(hypernet.init, jax.random.key(0), hyperparams), seed=0)
+    hypernet = build()
+    phi = drawn(jax.eval_shape(hypernet.init, jax.random.key(0), params, hyperparams), seed=0)
     each = [drawn(hyperparams, seed) for seed in (1, 2)]
     many = jax.tree.map(lambda *leaves: np.stack(leaves), *each)
     together = jax.jit(jax.vmap(hypernet.apply, (None, 0)))(phi, many)
@@ -87,8 +87,8 @@ def test_all_but_the_perceptron_are_affine(name, hyperparams, params):
     """w(a + t (b − a)) lies on the line from w(a) to w(b), also far beyond them."""
     if name == "elementwise":
         hyperparams = params  # one for each weight
-    hypernet = (BUILDERS | {"elementwise": elementwise})[name](params)
-    phi = drawn(jax.eval_shape(hypernet.init, jax.random.key(0), hyperparams), seed=0)
+    hypernet = (BUILDERS | {"elementwise": elementwise})[name]()
+    phi = drawn(jax.eval_shape(hypernet.init, jax.random.key(0), params, hyperparams), seed=0)
     a, b = (drawn(hyperparams, seed) for seed in (1, 2))
     far = jax.tree.map(lambda a, b: np.asarray(a + 5 * (b - a), a.dtype), a, b)
     at_a, at_b, at_far = (hypernet.apply(phi, at) for at in (a, b, far))
@@ -108,9 +108,10 @@ def test_one_vector_holds_every_hyperparameter_once(hyperparams):
 @every_hypernet
 def test_every_hyperparameter_and_every_number_of_phi_counts(build, random_phi):
     hyperparams = {"a": np.array([0.3, 0.8], np.float32), "b": np.float32(1.2)}
-    hypernet = build({"kernel": jnp.zeros((3, 2)), "bias": [jnp.zeros(()), jnp.zeros(2)]})
+    params = {"kernel": jnp.zeros((3, 2)), "bias": [jnp.zeros(()), jnp.zeros(2)]}
+    hypernet = build()
     # Above zero no unit rests and no slope is zero by chance.
-    phi, unravel_phi = ravel_pytree(jax.tree.map(np.abs, random_phi(hypernet, hyperparams)))
+    phi, unravel_phi = ravel_pytree(jax.tree.map(np.abs, random_phi(hypernet, params, hyperparams)))
     lam, unravel_lam = ravel_pytree(hyperparams)
 
     @jax.jit
@@ -127,9 +128,9 @@ def test_every_hyperparameter_and_every_number_of_phi_counts(build, random_phi):
 
 @every_hypernet
 def test_many_hyperparameters_at_once_equal_each_alone(build, random_phi):
-    hypernet = build({"kernel": jnp.zeros((3, 2)), "bias": jnp.zeros(2)})
+    hypernet, params = build(), {"kernel": jnp.zeros((3, 2)), "bias": jnp.zeros(2)}
     many = np.array([[0.5, -1.0], [2.0, 0.0], [-3.0, 1.5]], np.float32)
-    phi = random_phi(hypernet, many[0])
+    phi = random_phi(hypernet, params, many[0])
     together = jax.vmap(hypernet.apply, (None, 0))(phi, many)
     alone = [hypernet.apply(phi, one) for one in many]
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *alone)
@@ -139,19 +140,19 @@ def test_many_hyperparameters_at_once_equal_each_alone(build, random_phi):
 @every_hypernet
 @pytest.mark.parametrize(("options", "scale"), [({}, 0.01), ({"init_scale": 0.5}, 0.5)])
 def test_phi_starts_from_the_scaled_normal_distribution(build, options, scale, key):
-    hypernet = build(jnp.zeros((40, 20)), **options)
-    phi, _ = ravel_pytree(jax.jit(hypernet.init)(key, jnp.zeros(3)))
+    hypernet = build(**options)
+    phi, _ = ravel_pytree(jax.jit(hypernet.init)(key, jnp.zeros((40, 20)), jnp.zeros(3)))
     assert stats.kstest(np.asarray(phi), stats.norm(0, scale).cdf).pvalue > 1e-3
 
 
 @every_hypernet
 @pytest.mark.parametrize("params", [{}, {"kernel": jnp.ones(2), "step": jnp.arange(3)}])
-def test_other_than_floating_point_weights_are_refused(build, params):
+def test_other_than_floating_point_weights_are_refused(build, params, key):
     with pytest.raises(ValueError, match="floating-point weights with at least one array"):
-        build(params)
+        build().init(key, params, jnp.zeros(3))
 
 
-@pytest.mark.parametrize("build", [lambda p: mlp(p, (5, 0)), lambda p: factorized(p, 0)])
+@pytest.mark.parametrize("build", [lambda: mlp((5, 0)), lambda: factorized(0)])
 def test_layers_without_units_are_refused(build):
-    with pytest.raises(ValueError, match="widths must be whole numbers >= 1"):
-        build(jnp.zeros(2))
+    with pytest.raises(ValueError, match="(width|rank) to be a whole number >= 1"):
+        build()

@@ -12,16 +12,16 @@ MNIST_LINEAR = {"kernel": jnp.zeros((784, 10)), "bias": jnp.zeros(10)}  # 7,850 
 
 
 def count(hypernet, hyperparams):
-    phi = jax.eval_shape(hypernet.init, jax.random.key(0), hyperparams)
+    phi = jax.eval_shape(hypernet.init, jax.random.key(0), MNIST_LINEAR, hyperparams)
     return sum(leaf.size for leaf in jax.tree.leaves(phi))
 
 
 @pytest.mark.parametrize(
     ("hypernet", "hyperparams", "numbers"),
     [
-        (mlp(MNIST_LINEAR), jnp.zeros(()), 400_450),
-        (linear(MNIST_LINEAR), jnp.zeros(()), 15_700),
-        (linear(MNIST_LINEAR), jnp.zeros(10), 86_350),
+        (mlp(), jnp.zeros(()), 400_450),
+        (linear(), jnp.zeros(()), 15_700),
+        (linear(), jnp.zeros(10), 86_350),
     ],
     ids=["1-50-7850", "1-7850", "10-7850"],
 )
@@ -43,8 +43,8 @@ def test_the_paper_s_sizes(hypernet, hyperparams, numbers):
 def test_with_every_number_one(hidden, activation, expected, hyperparams, random_phi):
     """All units of a layer are then equal, and a layer of H sums H times the one before."""
     hyperparams = {"a": jnp.array(hyperparams[:1]), "b": jnp.array(hyperparams[1])}
-    hypernet = mlp({"w": jnp.zeros((2, 3))}, hidden, activation=activation)
-    ones = jax.tree.map(np.ones_like, random_phi(hypernet, hyperparams))
+    hypernet, params = mlp(hidden, activation=activation), {"w": jnp.zeros((2, 3))}
+    ones = jax.tree.map(np.ones_like, random_phi(hypernet, params, hyperparams))
     total = hyperparams["a"][0] + hyperparams["b"]
     np.testing.assert_allclose(
         hypernet.apply(ones, hyperparams)["w"], np.full((2, 3), expected(total)), rtol=1e-6
@@ -52,9 +52,9 @@ def test_with_every_number_one(hidden, activation, expected, hyperparams, random
 
 
 def test_linear_is_a_matrix_times_the_hyperparameters_plus_a_bias(random_phi):
-    hypernet = linear({"kernel": jnp.zeros((3, 2)), "bias": jnp.zeros(2)})
+    hypernet, params = linear(), {"kernel": jnp.zeros((3, 2)), "bias": jnp.zeros(2)}
     hyperparams = np.array([3.0, -2.0, 1.0, -5.0], np.float32)
-    phi = random_phi(hypernet, hyperparams)
+    phi = random_phi(hypernet, params, hyperparams)
 
     def weights(lam):
         return np.asarray(ravel_pytree(hypernet.apply(phi, np.float32(lam)))[0])

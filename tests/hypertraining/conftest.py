@@ -35,7 +35,9 @@ def one_weight(float64):
             train_loss=lambda w, hyperparams, x, key: (w - 2 * hyperparams * x) ** 2 / 2,
             valid_loss=lambda w, hyperparams, y: (w - y) ** 2 / 2,
         ),
-        hypernet=Hypernet(lambda key, hyperparams: jnp.ones(()), lambda phi, lam: phi * lam),
+        hypernet=Hypernet(
+            lambda key, params, hyperparams: jnp.ones(()), lambda phi, lam: phi * lam
+        ),
         optimizers={"hypernet_optimizer": optax.sgd(0.5), "hyper_optimizer": optax.sgd(0.1)},
         hyperparams=jnp.ones(()),
         train_batches=jnp.array([1.0, 2.0]),
@@ -47,7 +49,7 @@ def one_weight(float64):
 def linear_hypernet(float64):
     """w_φ(λ) = Wλ + b for the quadratic problem, apart from the library's and in float64."""
 
-    def init(key, hyperparams):
+    def init(key, params, hyperparams):
         kernel, bias = jax.random.normal(key, (3, 2)), jnp.array([0.5, -1.0, 2.0])
         return {"kernel": kernel, "bias": bias}
 

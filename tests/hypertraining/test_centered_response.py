@@ -7,24 +7,25 @@ import optax
 import pytest
 
 from shohypernet import centered_response
-from shohypernet.hypernets import Jacobian
+from shohypernet.jacobians import ResponseJacobian
 
 
-def known(matrix, learning=0):
+def known(matrix, taken=0):
     """A Jacobian that is told what it is; φ counts the rounds."""
-    return Jacobian(
-        init=lambda key, params, hyperparams: jnp.zeros((), int),
-        learn=lambda key, phi, params, hyperparams, batches: (phi + 1, jnp.asarray(learning)),
-        jvp=lambda phi, point, direction: matrix @ direction,
-        vjp=lambda phi, point, cotangent: matrix.T @ cotangent,
+    return ResponseJacobian(
+        init=lambda problem, key, params, hyperparams: jnp.zeros((), int),
+        update=lambda problem, key, phi, *rest: (phi + 1, jnp.asarray(taken)),
+        jvp=lambda problem, phi, point, direction: matrix @ direction,
+        vjp=lambda problem, phi, point, cotangent: matrix.T @ cotangent,
+        update_evaluations=lambda *sizes: taken,
         vjp_evaluations=3,
     )
 
 
 def test_a_round_by_hand(one_weight, key):
     """L_train = ½(w − 2λx)², so w* = 2λx; from w₀ = 0 and λ̂ = 1, on x = 1 and x = 2, y = 3."""
-    jacobian = known(jnp.array([[4.0]]), learning=5)
-    jacobian = jacobian._replace(vjp=lambda phi, point, cotangent: 4 * cotangent)
+    jacobian = known(jnp.array([[4.0]]), taken=5)
+    jacobian = jacobian._replace(vjp=lambda problem, phi, point, cotangent: 4 * cotangent)
     method = centered_response(
         one_weight.problem,
         jacobian,
@@ -40,7 +41,7 @@ def test_a_round_by_hand(one_weight, key):
     assert float(info.valid_loss) == pytest.approx(0.125)
     assert float(info.hypergradient_norm) == pytest.approx(2)
     assert int(info.gradient_evaluations) == 2 + 1 + 3 + 5
-    assert int(state.jacobian_params) == 1
+    assert int(state.jacobian_state) == 1
 
 
 def test_it_finds_the_optimum_and_the_weights_there(quadratic, key):

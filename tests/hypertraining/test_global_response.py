@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from shohypernet import global_response
-from shohypernet.hyperparameters import gaussian
+from shohypernet.samplers import gaussian
 
 
 def test_gradients_in_closed_form(

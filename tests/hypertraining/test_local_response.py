@@ -7,7 +7,7 @@ import numpy as np
 import optax
 
 from shohypernet import local_response
-from shohypernet.hyperparameters import local_gaussian
+from shohypernet.samplers import local_gaussian
 
 
 def test_gradients_in_closed_form(

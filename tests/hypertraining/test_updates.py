@@ -16,9 +16,8 @@ from shohypernet import (
     simultaneous,
 )
 from shohypernet.hypernets import Hypernet
-from shohypernet.hyperparameters import gaussian, local_gaussian
-from shohypernet.hypertraining import _updates as updates
 from shohypernet.hypertraining import shared_minibatch, sliced_minibatch
+from shohypernet.samplers import gaussian, local_gaussian
 
 METHODS = {
     "global_response": partial(global_response, sampler=gaussian(), hypernet_rounds=1),
@@ -39,7 +38,7 @@ def weighted():
         valid_loss=lambda w, lam, batch: jnp.zeros(()),
     )
     hypernet = Hypernet(
-        init=lambda key, lam: jnp.ones(()),
+        init=lambda key, params, lam: jnp.ones(()),
         apply=lambda phi, lam: phi * lam * jnp.array([1.0, 2.0]),
     )
     x = np.array([[1, 0], [2, 1], [0, 3], [-1, 2], [4, 4], [0, -2]], np.float32)
@@ -111,10 +110,6 @@ def test_no_samples_are_refused(name, one_weight):
         METHODS[name](one_weight.problem, one_weight.hypernet, **one_weight.optimizers, samples=0)
 
 
-def test_leading_size():
-    assert updates.leading_size({"a": jnp.zeros((7, 2)), "b": jnp.zeros(7)}) == 7
-
-
 # --- gradients --------------------------------------------------------------------------------
 
 
@@ -141,7 +136,7 @@ def nonlinear(float64):
         weights = phi["after"] @ jnp.tanh(phi["before"] @ flat)
         return {"in": weights[:2], "out": weights[2]}
 
-    def init(key, hyperparams):
+    def init(key, params, hyperparams):
         before, after = jax.random.normal(key, (2, 3, 3))
         return {"before": before, "after": after}
 

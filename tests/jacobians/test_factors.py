@@ -20,6 +20,7 @@ from shohypernet import (
 from shohypernet.hyperparameters import log
 from shohypernet.jacobians import _factors as factors
 from shohypernet.models import MLP
+from shohypernet.problem import unconstrained
 
 BATCHES, EXAMPLES, PIXELS, CLASSES = 2, 6, 4, 3
 DECAY = jnp.float32(-1.0)
@@ -45,13 +46,14 @@ class Undense(nn.Module):
 
 
 def problem_of(model: nn.Module) -> Problem:
-    return supervised(
+    problem = supervised(
         model,
         jnp.zeros((1, PIXELS)),
         losses.mean_squared_error,
         penalties.weight_decay,
         space=log(),
     )
+    return unconstrained(problem)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A problem of one weight, and searches that do as a script says."""
+"""A problem of one weight, and searches that follow a script."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ import pytest
 
 from shohypernet import Problem
 from shohypernet.batches import Data
-from shohypernet.search import Proposal, Search
+from shohypernet.search import Asker, Proposal, Search, _driver, _populations, run
 
 TARGET = 3.0
 
@@ -22,17 +22,17 @@ class Scripted(NamedTuple):
     told: list
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def data():
     rng = np.random.default_rng(0)
     return Data(*(jnp.asarray(rng.normal(size=(8, 1)), jnp.float32) for _ in range(3)))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def problem():
     """L_train(w, λ) = ½(w − λ − x̄)², so that half a step reaches half-way; L_valid = (w − 3)².
 
-    What is random in the loss, and the minibatch, both shift where the weight goes.
+    The stochastic term of the loss and the minibatch both shift where the weight goes.
     """
 
     def train_loss(params, hyperparams, batch, key):
@@ -45,10 +45,39 @@ def problem():
     return Problem(lambda key: jax.random.normal(key, dtype=jnp.float32), train_loss, valid_loss)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def halfway():
     """An optimizer with a state, which a pause must not lose."""
     return optax.sgd(0.5, momentum=0.5)
+
+
+@pytest.fixture(scope="session")
+def shared_populations():
+    """`Populations` that are made, and compiled, once for the same functions."""
+    made = {}
+
+    def build(problem, optimizer, data, batch_size, memory):
+        functions = problem.train_loss, problem.valid_loss, optimizer.update
+        name = (*functions, *map(id, data), batch_size, memory)
+        if name not in made:
+            made[name] = _populations.Populations(problem, optimizer, data, batch_size, memory)
+        return made[name]
+
+    return build
+
+
+@pytest.fixture
+def search(problem, data, halfway, shared_populations, monkeypatch):
+    """`run` on the problem of one weight, whose programs all tests share."""
+    monkeypatch.setattr(_driver, "Populations", shared_populations)
+    # Splits that are device arrays already stay the same objects.
+    monkeypatch.setattr(_driver.plans, "splits", lambda data, function: Data(*data))
+    usual = {"optimizer": halfway, "budget": 100, "batch_size": 2}
+
+    def call(method, problem=problem, hyperparams=0.0, data=data, **options):
+        return run(problem, method, data, hyperparams, **(usual | options))
+
+    return call
 
 
 @pytest.fixture
@@ -67,6 +96,9 @@ def scripted():
             told.append((proposal.trials.tolist(), losses.tolist()))
             return turn
 
-        return Scripted(Search(lambda key: 0, ask, tell, proposals[0][2]), told)
+        def bind(space, like):
+            return Asker(lambda key: 0, ask, tell)
+
+        return Scripted(Search(bind, proposals[0][2]), told)
 
     return build

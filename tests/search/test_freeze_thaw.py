@@ -20,6 +20,13 @@ SEEN = [(n, t) for n in range(5) for t in range(1, LENGTHS[n] + 1)]
 VALUES = np.array([CURVES.values[n, t - 1] for n, t in SEEN])
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """The matrices are small, and threads would spend their time in waiting for one another."""
+    with gaussian_process.one_thread():
+        yield
+
+
 def dense(rows, columns):
     """The covariance of observations (n, t), or of the end of curve n as (n, None)."""
     ends = gaussian_process.covariance(MODEL.kernel, CURVES.inputs, CURVES.inputs)
@@ -89,18 +96,19 @@ def curve(values, units):
 
 @pytest.fixture(scope="module")
 def history():
-    """Proposals and losses of a search; of those below −4 the training diverges."""
-    method = freeze_thaw(hp.bounded(-5.0, 5.0), np.zeros(()), unit_steps=7, units=6, initial=4)
-    state, units, asked = method.init(jax.random.key(0)), {}, []
+    """Proposals and losses of a search; trials below −4 diverge."""
+    method = freeze_thaw(unit_steps=7, units=6, initial=4)
+    asker = method.bind(hp.bounded(-5.0, 5.0), np.zeros(()))
+    state, units, asked = asker.init(jax.random.key(0)), {}, []
     for turn in range(40):
-        state, proposal = method.ask(jax.random.key(turn), state)
+        state, proposal = asker.ask(jax.random.key(turn), state)
         values = np.asarray(hp.decode(hp.bounded(-5.0, 5.0), proposal.hyperparams))
         for trial in proposal.trials.tolist():
             units[trial] = units.get(trial, 0) + 1
         had = np.array([units[trial] for trial in proposal.trials.tolist()])
         losses = np.where(values < -4, np.inf, curve(values, had))
         asked.append((proposal, values, losses))
-        state = method.tell(state, proposal, losses)
+        state = asker.tell(state, proposal, losses)
     return asked, units, state
 
 
@@ -117,7 +125,7 @@ def test_freeze_thaw_finishes_some_and_finds_the_best(history):
     finished = [trial for trial, had in units.items() if had == 6]
     assert max(units.values()) == 6
     assert 0 < len(finished) < len(units) / 2
-    # 43 units are seven full trainings; seven random λ have one so near by a chance of 12 %.
+    # 43 units are seven full trials; seven random λ have one so near by a chance of 12 %.
     assert min(losses.min() for *_, losses in asked) < 0.1
 
 
@@ -144,9 +152,9 @@ def test_freeze_thaw_keeps_what_it_may_go_on_with(history):
 )
 def test_bad_sizes_are_refused(sizes, message):
     with pytest.raises(ValueError, match=rf"freeze_thaw\(\) needs {message}"):
-        freeze_thaw(hp.real(), np.zeros(2), **({"unit_steps": 1} | sizes))
+        freeze_thaw(**({"unit_steps": 1} | sizes))
 
 
 def test_an_empty_space_is_refused():
     with pytest.raises(ValueError, match="is empty"):
-        freeze_thaw({}, {}, unit_steps=1)
+        freeze_thaw(unit_steps=1).bind({}, {})

@@ -13,17 +13,24 @@ from shohypernet.search import _slice_sampling as slice_sampling
 from shohypernet.search._bayesian import (
     State,
     bayesian,
-    fantasised,
+    fantasized,
     maximize,
     standardized,
 )
 from shohypernet.search._gaussian_process import JITTER, Kernel
-from shohypernet.search._unit_cube import cube
+from shohypernet.search._unit_cube import unit_cube
 
 KERNEL = Kernel(mean=0.3, amplitude=1.4, noise=0.2, lengthscales=np.array([0.3, 0.8, 2.0]))
 rng = np.random.default_rng(0)
 INPUTS, ELSEWHERE = rng.random((12, 3)), rng.random((5, 3))
 OUTPUTS = np.sin(4 * INPUTS[:, 0]) + INPUTS[:, 1] + 0.1 * rng.normal(size=12)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """The matrices are small, and threads would spend their time in waiting for one another."""
+    with gaussian_process.one_thread():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +134,7 @@ def test_fantasies_follow_the_predictive_distribution(scikit, known):
     flat = np.concatenate([[KERNEL.mean], np.log([KERNEL.amplitude, KERNEL.noise])])
     flat = np.concatenate([flat, np.log(KERNEL.lengthscales)])
     rng = np.random.default_rng(0)
-    many = [fantasised(rng, flat, INPUTS, OUTPUTS, ELSEWHERE[:2]) for _ in range(500)]
+    many = [fantasized(rng, flat, INPUTS, OUTPUTS, ELSEWHERE[:2]) for _ in range(500)]
     # What a fantasy says of its own input, noise being smoothed: draws from the weights.
     for each in many[:1]:
         np.testing.assert_allclose(each.inputs, np.concatenate([INPUTS, ELSEWHERE[:2]]))
@@ -149,7 +156,9 @@ def test_the_point_chosen_has_the_greatest_improvement_of_a_fine_grid():
     kernel = Kernel(0.0, 1.0, 0.01, np.array([0.2]))
     inputs = np.array([[0.1], [0.45], [0.6], [0.95]])
     known = [gaussian_process.posterior(kernel, inputs, np.sin(9 * inputs))]
-    chosen = maximize(np.random.default_rng(0), cube(hp.real(), np.zeros(())), known, inputs[2])
+    chosen = maximize(
+        np.random.default_rng(0), unit_cube(hp.real(), np.zeros(())), known, inputs[2]
+    )
     grid = np.linspace(0, 1, 10_001)[:, None]
     best = grid[np.argmax(gaussian_process.expected_improvement(known[0], grid))]
     np.testing.assert_allclose(chosen, best, atol=2e-4)
@@ -168,20 +177,20 @@ SPACE = {
 }
 
 
-def searched(method, trainings):
-    state, found = method.init(jax.random.key(0)), []
-    while sum(map(len, found)) < trainings:
-        state, proposal = method.ask(jax.random.key(len(found)), state)
+def searched(method, trials):
+    asker = method.bind(SPACE, dict.fromkeys(SPACE, np.zeros(())))
+    state, found = asker.init(jax.random.key(0)), []
+    while sum(map(len, found)) < trials:
+        state, proposal = asker.ask(jax.random.key(len(found)), state)
         values = jax.tree.map(np.asarray, hp.decode(SPACE, proposal.hyperparams))
         found.append(losses(values))
-        state = method.tell(state, proposal, found[-1])
+        state = asker.tell(state, proposal, found[-1])
     return np.concatenate(found), state
 
 
 @pytest.mark.parametrize("population", [1, 3])
 def test_bayesian_optimization_finds_what_random_search_would_not(population):
-    like = dict.fromkeys(SPACE, np.zeros(()))
-    method = bayesian(SPACE, like, steps=1, population=population, initial=6)
+    method = bayesian(steps=1, population=population, initial=6)
     found, state = searched(method, 30)
     assert found.min() < 0.01
     # Of random points one in 18 · 30 is as good: 30 of them have one by a chance of 5 %.
@@ -189,15 +198,15 @@ def test_bayesian_optimization_finds_what_random_search_would_not(population):
     assert len(np.unique(state.points, axis=0)) == 30
 
 
-def test_a_diverged_training_counts_as_the_worst():
+def test_a_diverged_trial_counts_as_the_worst():
     np.testing.assert_allclose(
         standardized(np.array([1.0, np.inf, 3.0, 3.0])) * np.sqrt(3), [-3, 1, 1, 1]
     )
     assert standardized(np.array([2.0, 2.0])).tolist() == [0, 0]
 
 
-def test_bayesian_starts_anew_when_all_diverged():
-    method = bayesian(hp.real(), np.zeros(2), steps=1, initial=4)
+def test_bayesian_restarts_when_all_diverged():
+    method = bayesian(steps=1, initial=4).bind(hp.real(), np.zeros(2))
     state, first = method.ask(jax.random.key(0), method.init(jax.random.key(0)))
     state = method.tell(state, first, np.full(4, np.inf))
     state, second = method.ask(jax.random.key(1), state)
@@ -211,9 +220,9 @@ def test_bayesian_starts_anew_when_all_diverged():
 )
 def test_bad_sizes_are_refused(sizes, message):
     with pytest.raises(ValueError, match=rf"bayesian\(\) needs .*{message}"):
-        bayesian(hp.real(), np.zeros(2), **({"steps": 1} | sizes))
+        bayesian(**({"steps": 1} | sizes))
 
 
 def test_an_empty_space_is_refused():
     with pytest.raises(ValueError, match="is empty"):
-        bayesian({}, {}, steps=1)
+        bayesian(steps=1).bind({}, {})

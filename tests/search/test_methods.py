@@ -3,100 +3,36 @@
 import itertools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
+from searching import answered
 
 from shohypernet import hyperparameters as hp
 from shohypernet.search import grid_search, hyperband, random_search, successive_halving
 from shohypernet.search._hyperband import brackets
-from shohypernet.search._unit_cube import cube
 
 MIXED = {
     "decay": hp.log(1e-4, 1.0),
     "layers": hp.integer(1, 4),
     "act": hp.categorical("relu", "tanh"),
 }
-LIKE = {"decay": jnp.zeros(2), "layers": jnp.zeros(()), "act": jnp.zeros(())}
-
-
-def answered(method, turns, loss):
-    """Proposals of a method that is told `loss(hyperparams)` each time."""
-    state, proposals = method.init(jax.random.key(0)), []
-    for turn in range(turns):
-        state, proposal = method.ask(jax.random.key(turn), state)
-        if proposal is None:
-            break
-        proposals.append(proposal)
-        state = method.tell(state, proposal, np.asarray(loss(proposal.hyperparams)))
-    return proposals
-
-
-# --- the cube ---------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("spec", "prior"),
-    [
-        (hp.real(2.0, 0.5), stats.norm(2.0, 0.5)),
-        (hp.log(1e-4, 1e1), stats.loguniform(1e-4, 1e1)),
-        (hp.bounded(-1.0, 3.0), stats.uniform(-1.0, 4.0)),
-        (hp.integer(-1, 3), stats.randint(-1, 4)),
-        (hp.categorical("a", "b", "c"), stats.randint(0, 3)),
-    ],
-    ids=lambda part: getattr(part, "kind", ""),
-)
-def test_quantiles_are_those_of_the_priors(spec, prior):
-    units = np.array([0.01, 0.19, 0.3, 0.5, 0.77, 0.99])
-    values = hp.decode(spec, spec.quantile(jnp.asarray(units, jnp.float32)))
-    np.testing.assert_allclose(values, prior.ppf(units), rtol=2e-5)
-
-
-def test_coordinates_are_named_and_laid_out_as_the_tree():
-    cell = cube(MIXED, LIKE)
-    assert cell.names == ["act", "decay[0]", "decay[1]", "layers"]
-    assert cell.continuous.tolist() == [False, True, True, False]
-    points = np.array([[0.75, 0.0, 0.5, 0.3], [0.25, 0.25, 1.0, 0.99]])
-    values = hp.decode(MIXED, cell.hyperparams(points))
-    assert values["act"].tolist() == [1, 0]
-    assert values["layers"].tolist() == [2, 4]
-    np.testing.assert_allclose(values["decay"], [[1e-4, 1e-2], [1e-3, 1.0]], rtol=2e-5)
-    assert cube(hp.real(), jnp.zeros((1, 2))).names == ["value[0][0]", "value[0][1]"]
-
-
-def test_natural_values_at_their_bounds_are_encoded():
-    space = [hp.log(1e-4, 1.0), hp.bounded(-1.0, 3.0), hp.integer(1, 4), hp.real()]
-    values = np.array([[1e-4, -1.0, 1, -7.0], [1.0, 3.0, 4, 7.0]])
-    there = cube(space, [jnp.zeros(())] * 4).encode(values)
-    back = np.stack(hp.decode(space, there), axis=1)
-    np.testing.assert_allclose(back, values, rtol=1e-5)
-
-
-def test_points_of_one_lambda_have_the_same_features():
-    cell = cube(MIXED, LIKE)
-    points = np.array([[0.6, 0.1, 0.2, 0.3], [0.9, 0.1, 0.2, 0.4], [0.1, 0.1, 0.2, 0.8]])
-    features = cell.features(points)
-    np.testing.assert_array_equal(features[0], features[1])
-    np.testing.assert_allclose(features[0], [0, 2**-0.5, 0.1, 0.2, 0.375])
-    assert np.linalg.norm(features[0, :2] - features[2, :2]) == pytest.approx(1.0)
-
+LIKE = {"decay": np.zeros(2), "layers": np.zeros(()), "act": np.zeros(())}
+REAL = hp.real(), np.zeros(())
 
 BUILDERS = {
-    "random_search": lambda *space, **sizes: random_search(*space, **{"steps": 1} | sizes),
-    "grid_search": lambda *space, **sizes: grid_search(*space, **{"points": 3, "steps": 1} | sizes),
-    "successive_halving": lambda *space, **sizes: successive_halving(
-        *space, **{"steps": 1} | sizes
-    ),
-    "hyperband": lambda *space, **sizes: hyperband(*space, **{"unit_steps": 1} | sizes),
+    "random_search": lambda **sizes: random_search(**{"steps": 1} | sizes),
+    "grid_search": lambda **sizes: grid_search(**{"points": 3, "steps": 1} | sizes),
+    "successive_halving": lambda **sizes: successive_halving(**{"steps": 1} | sizes),
+    "hyperband": lambda **sizes: hyperband(**{"unit_steps": 1} | sizes),
 }
 
 
 @pytest.mark.parametrize("name", BUILDERS)
 def test_an_empty_space_is_refused(name):
-    for space, like in ((hp.real(), jnp.zeros(0)), ({}, {})):
+    for space, like in ((hp.real(), np.zeros(0)), ({}, {})):
         with pytest.raises(ValueError, match="empty; a search needs one hyperparameter or more"):
-            BUILDERS[name](space, like)
+            BUILDERS[name]().bind(space, like)
 
 
 @pytest.mark.parametrize(
@@ -114,15 +50,15 @@ def test_an_empty_space_is_refused(name):
 )
 def test_bad_sizes_are_refused(name, sizes):
     with pytest.raises(ValueError, match=rf"^{name}\(\) needs {next(iter(sizes))} to be"):
-        BUILDERS[name](hp.real(), jnp.zeros(2), **sizes)
+        BUILDERS[name](**sizes)
 
 
 # --- random and grid --------------------------------------------------------------------------
 
 
 def test_random_search_follows_the_prior_and_repeats_nothing():
-    method = random_search(MIXED, LIKE, steps=7, population=500)
-    first, second = answered(method, 2, lambda tree: tree["layers"])
+    method = random_search(steps=7, population=500)
+    (first, second), _ = answered(method, MIXED, LIKE, 2, lambda tree: tree["layers"])
     assert first.steps == 7
     assert (first.trials[-1], second.trials[0]) == (499, 500)
     decays = np.concatenate(
@@ -133,8 +69,8 @@ def test_random_search_follows_the_prior_and_repeats_nothing():
 
 
 def test_grid_search_tries_every_combination_once():
-    method = grid_search(MIXED, LIKE, points=3, steps=1, population=20)
-    proposals = answered(method, 100, lambda tree: tree["layers"])
+    method = grid_search(points=3, steps=1, population=20)
+    proposals, _ = answered(method, MIXED, LIKE, 100, lambda tree: tree["layers"])
     assert [len(each.trials) for each in proposals] == [20, 20, 14]  # 2 · 3² · 3
     tried = jax.tree.map(
         lambda *leaves: np.concatenate(leaves),
@@ -148,8 +84,8 @@ def test_grid_search_tries_every_combination_once():
 
 
 def test_a_grid_too_large_to_try_is_refused():
-    with pytest.raises(ValueError, match=r"10 points on each of 50 axes is 1e\+50 trainings"):
-        grid_search(hp.log(), jnp.zeros(50), points=10, steps=1)
+    with pytest.raises(ValueError, match=r"10 points on each of 50 axes is 1e\+50 trials"):
+        grid_search(points=10, steps=1).bind(hp.log(), np.zeros(50))
 
 
 # --- successive halving and Hyperband ---------------------------------------------------------
@@ -178,9 +114,9 @@ def test_brackets_of_other_sizes_by_hand():
 
 
 def test_hyperband_follows_its_brackets_over_and_over():
-    method = hyperband(hp.real(), jnp.zeros(()), resource=9, unit_steps=10)
-    proposals = answered(method, 7, lambda hyperparams: hyperparams)
-    # Steps are those to be added to what a training has had.
+    method = hyperband(resource=9, unit_steps=10)
+    proposals, _ = answered(method, *REAL, 7, lambda hyperparams: hyperparams)
+    # Steps are those to be added to what a trial has had.
     table = [(len(each.trials), each.steps) for each in proposals]
     assert table == [(9, 10), (3, 20), (1, 60), (5, 30), (1, 60), (3, 90), (9, 10)]
     starts = [proposals[i].trials for i in (0, 3, 5, 6)]
@@ -190,18 +126,18 @@ def test_hyperband_follows_its_brackets_over_and_over():
 
 
 def test_successive_halving_goes_on_with_the_best():
-    method = successive_halving(hp.real(), jnp.zeros(()), population=10, steps=4, eta=3)
+    method = successive_halving(population=10, steps=4, eta=3)
 
     def loss(hyperparams):
         losses = np.abs(np.asarray(hyperparams))
         losses[losses == losses.min()] = np.inf  # the best has diverged
         return losses
 
-    first, second, third, anew = answered(method, 4, loss)
+    (first, second, third, restart), _ = answered(method, *REAL, 4, loss)
     order = np.argsort(np.abs(first.hyperparams))[1:]
     assert second.trials.tolist() == first.trials[order[:3]].tolist()
     np.testing.assert_array_equal(second.hyperparams, first.hyperparams[order[:3]])
     assert third.trials.tolist() == [first.trials[order[1]]]
-    assert [each.steps for each in (first, second, third, anew)] == [4, 8, 24, 4]
-    assert anew.trials.tolist() == list(range(10, 20))
+    assert [each.steps for each in (first, second, third, restart)] == [4, 8, 24, 4]
+    assert restart.trials.tolist() == list(range(10, 20))
     assert [len(each.kept) for each in (first, second, third)] == [10, 3, 0]

@@ -5,12 +5,12 @@ import subprocess
 import sys
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState
 from scipy.stats import qmc
+from searching import answered
 
 from shohypernet import hyperparameters as hp
 from shohypernet.search import optuna_search, tpe
@@ -22,7 +22,7 @@ SPACE = {
     "act": hp.categorical("relu", "tanh"),
     "bias": hp.real(1.0, 2.0),
 }
-LIKE = {**dict.fromkeys(SPACE, jnp.zeros(())), "decay": jnp.zeros(2)}
+LIKE = {**dict.fromkeys(SPACE, np.zeros(())), "decay": np.zeros(2)}
 
 
 def loss(values):
@@ -31,15 +31,11 @@ def loss(values):
     return np.sum(decades**2, axis=1) + others
 
 
-def answered(method, turns, seed=0):
-    state, proposals = method.init(jax.random.key(seed)), []
-    for turn in range(turns):
-        state, proposal = method.ask(jax.random.key(turn), state)
-        if proposal is None:
-            break
-        proposals.append(proposal)
-        losses = loss(hp.decode(SPACE, proposal.hyperparams))
-        state = method.tell(state, proposal, losses)
+def proposed(method, turns, seed=0):
+    """Proposals of a search of SPACE that is told `loss`, and its study."""
+    proposals, state = answered(
+        method, SPACE, LIKE, turns, lambda codes: loss(hp.decode(SPACE, codes)), seed
+    )
     return proposals, state.study.optuna
 
 
@@ -51,7 +47,7 @@ def test_proposals_are_the_samplers_own():
         seeds.append(seed)
         return optuna.samplers.TPESampler(seed=seed)
 
-    _, study = answered(optuna_search(SPACE, LIKE, sampler, steps=1, population=3), 6)
+    _, study = proposed(optuna_search(sampler, steps=1, population=3), 6)
     trials = study.get_trials()
     seeds = list(dict.fromkeys(seeds))  # in order, once a trial
     assert len(seeds) == len(trials) == 18
@@ -62,7 +58,7 @@ def test_proposals_are_the_samplers_own():
 
 
 def test_what_is_trained_is_what_the_study_holds():
-    proposals, study = answered(tpe(SPACE, LIKE, steps=4, population=5), 4)
+    proposals, study = proposed(tpe(steps=4, population=5), 4)
     trials = study.get_trials()
     assert [trial.number for trial in trials] == list(range(20))
     assert {trial.state for trial in trials} == {TrialState.COMPLETE}
@@ -88,7 +84,7 @@ def test_other_samplers_serve_as_well():
         return optuna.samplers.QMCSampler(qmc_type="halton", scramble=False, seed=0)
 
     space = [hp.bounded(-1.0, 3.0), hp.log(1e-2, 1.0)]
-    method = optuna_search(space, [jnp.zeros(())] * 2, sampler, steps=1, population=9)
+    method = optuna_search(sampler, steps=1, population=9).bind(space, [np.zeros(())] * 2)
     state, _ = method.ask(jax.random.key(0), method.init(jax.random.key(0)))
     params = [list(trial.params.values()) for trial in state.study.optuna.get_trials()[1:]]
     expected = qmc.scale(qmc.Halton(2, scramble=False).random(8), [-1, -2], [3, 0])
@@ -98,16 +94,14 @@ def test_other_samplers_serve_as_well():
 
 
 def test_runs_repeat_themselves_and_seeds_differ():
-    first, again, other = (
-        answered(tpe(SPACE, LIKE, steps=1, population=4), 4, seed)[1] for seed in (0, 0, 1)
-    )
+    first, again, other = (proposed(tpe(steps=1, population=4), 4, seed)[1] for seed in (0, 0, 1))
     values = [[trial.value for trial in study.get_trials()] for study in (first, again, other)]
     assert values[0] == values[1]
     assert not set(values[0]) & set(values[2])
 
 
 def test_a_search_ends_after_its_trials_and_diverged_ones_fail():
-    method = tpe(SPACE, LIKE, steps=1, population=4, trials=6)
+    method = tpe(steps=1, population=4, trials=6).bind(SPACE, LIKE)
     state, sizes = method.init(jax.random.key(0)), []
     for turn in range(10):
         state, proposal = method.ask(jax.random.key(turn), state)
@@ -127,76 +121,102 @@ def test_a_search_ends_after_its_trials_and_diverged_ones_fail():
 @pytest.mark.parametrize("name", ["steps", "population", "trials", "heartbeat"])
 def test_bad_sizes_are_refused(name):
     with pytest.raises(ValueError, match=rf"optuna_search\(\) needs {name} to be"):
-        tpe(SPACE, LIKE, **({"steps": 1} | {name: 0}))
+        tpe(**({"steps": 1} | {name: 0}))
+
+
+@pytest.mark.parametrize(
+    ("choices", "labels"),
+    [
+        (("relu", "tanh"), ["relu", "tanh"]),
+        ((1, "1"), ["0: 1", "1: 1"]),
+        ((None, "None", 2), ["0: None", "1: None", "2: 2"]),
+    ],
+)
+def test_choices_of_one_spelling_are_told_apart(choices, labels):
+    """The last choice is the best: TPE must try all, and prefer it."""
+    space, tried = hp.categorical(*choices), []
+
+    def loss(codes):
+        tried.extend(np.asarray(hp.decode(space, codes)).tolist())
+        return -np.asarray(codes)
+
+    _, state = answered(tpe(steps=1), space, np.zeros(()), 25, loss)
+    assert set(tried) == set(range(len(choices)))
+    assert tried[10:].count(len(choices) - 1) > 15 / len(choices)
+    params = [trial.params["value"] for trial in state.study.optuna.get_trials()]
+    assert params == [labels[index] for index in tried]
+
+
+def test_a_sampler_in_place_of_its_builder_is_recognized():
+    with pytest.raises(TypeError, match=r"lambda seed: TPESampler\(seed=seed\)"):
+        optuna_search(optuna.samplers.TPESampler(), steps=1)
 
 
 def test_an_empty_space_is_refused():
     with pytest.raises(ValueError, match="is empty"):
-        tpe({}, {}, steps=1)
+        tpe(steps=1).bind({}, {})
 
 
 def test_without_optuna_the_error_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(ImportError, match=r"pip install 'shohypernet\[search\]'"):
-        tpe(SPACE, LIKE, steps=1)
+        tpe(steps=1)
 
 
 # --- a study shared by processes --------------------------------------------------------------
 
+TRIALS = 16
 SHARED = """
-import sys, time
-import jax, jax.numpy as jnp, optax
-from shohypernet import Problem
-from shohypernet import hyperparameters as hp
-from shohypernet.batches import Data
-from shohypernet.search import run
-from shohypernet.search import tpe
+import os, signal, time
+import jax, jax.numpy as jnp, numpy as np, optax
+from optuna.trial import TrialState
+import shohypernet as shn
 
-problem = Problem(
+shn_space = shn.hyperparameters.log(prior=(0.1, 10.0))
+method = shn.search.tpe(
+    steps=5, population=2, trials=TRIALS, storage=STORAGE, study_name="shared", heartbeat=1
+)
+"""
+# Completes two trials, has four under way when the other process begins, completes two of them once
+# the other has some too, and dies with the last two.
+VICTIM = """
+asker = method.bind(shn_space, np.zeros(3))
+first, second = asker.init(jax.random.key(0)), asker.init(jax.random.key(0))
+first, proposal = asker.ask(jax.random.key(0), first)
+first = asker.tell(first, proposal, np.ones(2))
+first, proposal = asker.ask(jax.random.key(0), first)
+second, left = asker.ask(jax.random.key(0), second)
+print(*left.trials, flush=True)
+while sum(t.state == TrialState.COMPLETE for t in first.study.optuna.get_trials()) < 4:
+    time.sleep(0.05)
+first = asker.tell(first, proposal, np.ones(2))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+WORKER = """
+problem = shn.Problem(
     init=lambda key: jnp.zeros(()),
     train_loss=lambda w, decays, batch, key: (w - decays.sum()) ** 2,
     valid_loss=lambda w, decays, batch: (w - 1.0) ** 2,
+    space=shn_space,
 )
-data = Data(*[jnp.ones((2, 1))] * 3)
-method = tpe(
-    hp.log(0.1, 10.0), jnp.zeros(3), steps=5, population=2, trials=TRIALS,
-    storage=STORAGE, study_name="shared", heartbeat=1,
+data = shn.batches.Data(*[jnp.ones((2, 1))] * 3)
+result = shn.search.run(
+    problem, method, data, np.ones(3), optimizer=optax.sgd(0.1), budget=10_000
 )
 """
-# Completes two trials, then dies with two more under way.
-VICTIM = """
-state = method.init(jax.random.key(0))
-state, proposal = method.ask(jax.random.key(0), state)
-state = method.tell(state, proposal, jnp.ones(2))
-state, proposal = method.ask(jax.random.key(0), state)
-print(*proposal.trials, flush=True)
-time.sleep(600)
-"""
-WORKER = """
-print("ready", flush=True)
-result = run(problem, method, data, optimizer=optax.sgd(0.1), budget=10_000)
-"""
-TRIALS = 16
 
 
 def test_processes_share_a_study_and_pick_up_what_a_killed_one_left(tmp_path):
     storage = f"sqlite:///{tmp_path}/study.db"
     script = SHARED.replace("STORAGE", repr(storage)).replace("TRIALS", str(TRIALS))
-    victim = subprocess.Popen(
-        [sys.executable, "-c", script + VICTIM], stdout=subprocess.PIPE, text=True
-    )
-    with victim:
-        left = [int(number) for number in victim.stdout.readline().split()]
-        victim.send_signal(signal.SIGKILL)
-    assert left == [2, 3]
-    assert victim.returncode == -signal.SIGKILL
+    names = {}
     with subprocess.Popen(
-        [sys.executable, "-c", script + WORKER], stdout=subprocess.PIPE, text=True
-    ) as worker:
-        worker.stdout.readline()
-        names = {}
+        [sys.executable, "-c", script + VICTIM], stdout=subprocess.PIPE, text=True
+    ) as victim:
+        left = [int(number) for number in victim.stdout.readline().split()]
         exec(script + WORKER, names)  # this process is the other worker
-    assert worker.returncode == 0
+    assert victim.returncode == -signal.SIGKILL
+    assert left == [4, 5]
 
     trials = optuna.load_study(study_name="shared", storage=storage).get_trials()
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
@@ -204,16 +224,18 @@ def test_processes_share_a_study_and_pick_up_what_a_killed_one_left(tmp_path):
     # None is doubled, and none is left over.
     assert len({tuple(sorted(trial.params.items())) for trial in complete}) == TRIALS
     assert {trial.state for trial in trials} == {TrialState.COMPLETE, TrialState.FAIL}
-    for number in left:
-        assert trials[number].state == TrialState.FAIL
-        (again,) = [trial for trial in complete if trial.params == trials[number].params]
-        assert again.system_attrs["retry_history"] == [number]
+    # On a busy machine a process may be taken for dead, and its trials are done again then too.
+    failed = [trial for trial in trials if trial.state == TrialState.FAIL]
+    assert {trial.number for trial in failed} >= set(left)
+    for trial in failed:
+        (again,) = [other for other in complete if other.params == trial.params]
+        assert trial.number in again.system_attrs["retry_history"]
     # Each worker did some, and this one's own account agrees with the study.
     workers = {trial.user_attrs["worker"] for trial in complete}
-    assert len(workers) == 3
-    (measured,) = names["result"].measured
+    assert len(workers) == 2
+    measured = names["result"].measured
     for number, loss in zip(measured.trial, measured.valid_loss, strict=True):
         np.testing.assert_allclose(trials[number].value, loss)
     # Whoever comes late is told that nothing is left to do.
-    with pytest.raises(ValueError, match="ended before its first training"):
+    with pytest.raises(ValueError, match="ended before its first trial"):
         exec(script + WORKER, {})

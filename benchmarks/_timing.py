@@ -1,4 +1,4 @@
-"""Contenders timed by turns, so that a machine that slows down slows them all."""
+"""Contenders timed in turns, so that a slowdown of the machine slows them all."""
 
 import statistics
 import time
@@ -11,12 +11,12 @@ PAUSE_SECONDS = 0.1  # before each turn: idle threads of the one before may spin
 
 
 class Turn(NamedTuple):
-    """What a contender does in its turn.
+    """A contender's work in its turn.
 
     Attributes:
       advance: makes a number of steps and waits for the end.
-      steps: the number to ask of it, again and again.
-      seconds: for at least so long.
+      steps: number of steps of each call.
+      seconds: the least duration of a turn; calls repeat until it is over.
     """
 
     advance: Callable[[int], None]
@@ -25,14 +25,14 @@ class Turn(NamedTuple):
 
 
 class Rate(NamedTuple):
-    """Of one contender, over all rounds.
+    """Speed of one contender over all rounds.
 
     Attributes:
       median: steps/s.
-      low: the slowest round's.
-      high: the fastest round's.
-      cpu_milliseconds: of all our threads for a step, the median. Where others use the machine too,
-        it says more than the rest, for it leaves out the waiting for a core.
+      low: of the slowest round, steps/s.
+      high: of the fastest round, steps/s.
+      cpu_milliseconds: CPU time of all our threads per step, the median. On a shared machine it is
+        the more reliable number, since it leaves out the waiting for a core.
       samples: steps/s of each round, in the order taken.
     """
 
@@ -47,15 +47,15 @@ class Rate(NamedTuple):
         return f"{self.median:8.1f} ({self.low:.1f} to {self.high:.1f})"
 
 
-def by_turns(contenders: Mapping[str, Turn], rounds: int) -> tuple[dict[str, Rate], float]:
+def interleaved(contenders: Mapping[str, Turn], rounds: int) -> tuple[dict[str, Rate], float]:
     """Rates of contenders timed A B C A B C …, after one call each to warm up.
 
     Args:
-      contenders: what each does, by name.
-      rounds: turns of each.
+      contenders: their work, by name.
+      rounds: number of turns of each.
 
     Returns:
-      The rates, and how many cores other processes kept busy meanwhile, on average.
+      The rates, and the mean number of cores that other processes kept busy meanwhile.
     """
     for advance, steps, _ in contenders.values():
         advance(steps)
@@ -63,16 +63,11 @@ def by_turns(contenders: Mapping[str, Turn], rounds: int) -> tuple[dict[str, Rat
     cpu: dict[str, list[float]] = {name: [] for name in contenders}
     began, busy, ours = time.perf_counter(), _busy_seconds(), time.process_time()
     for _ in range(rounds):
-        for name, (advance, steps, seconds) in contenders.items():
+        for name, turn in contenders.items():
             time.sleep(PAUSE_SECONDS)
-            done, elapsed = 0, 0.0
-            turn, turn_cpu = time.perf_counter(), time.process_time()
-            while elapsed < seconds:
-                advance(steps)
-                done += steps
-                elapsed = time.perf_counter() - turn
-            samples[name].append(done / elapsed)
-            cpu[name].append(1e3 * (time.process_time() - turn_cpu) / done)
+            rate, milliseconds = _timed(turn)
+            samples[name].append(rate)
+            cpu[name].append(milliseconds)
     others = (_busy_seconds() - busy) - (time.process_time() - ours)
     rates = {
         name: Rate(
@@ -90,6 +85,17 @@ def by_turns(contenders: Mapping[str, Turn], rounds: int) -> tuple[dict[str, Rat
 def median_ratio(rate: Rate, other: Rate) -> float:
     """The median over the rounds of one contender's rate over another's in the same round."""
     return statistics.median(a / b for a, b in zip(rate.samples, other.samples, strict=True))
+
+
+def _timed(turn: Turn) -> tuple[float, float]:
+    """Steps/s of one turn, and its CPU milliseconds per step."""
+    done, elapsed = 0, 0.0
+    began, began_cpu = time.perf_counter(), time.process_time()
+    while elapsed < turn.seconds:
+        turn.advance(turn.steps)
+        done += turn.steps
+        elapsed = time.perf_counter() - began
+    return done / elapsed, 1e3 * (time.process_time() - began_cpu) / done
 
 
 def _busy_seconds() -> float:

@@ -1,4 +1,4 @@
-"""The contender in TorchOpt, with its implicit differentiation of roots, eager on the CPU."""
+"""The contender in TorchOpt, by its implicit differentiation of roots, eager on the CPU."""
 
 import warnings
 from typing import Any
@@ -9,17 +9,17 @@ import torch
 from torchopt.diff import implicit
 from torchopt.linear_solve import solve_cg
 
-from benchmarks.implicit_peers import Contender, Subject
+from benchmarks.contenders.implicit import ImplicitContender, Subject
 
 
-def contender(taken: Subject, iterations: int) -> Contender:
-    """`custom_root` around a solver that has found w already.
+def contender(subject: Subject, iterations: int) -> ImplicitContender:
+    """`custom_root` around a solver that returns w at once.
 
     Weights and decays are flat tuples in the order of the tree: bias, kernel, bias, kernel, …
     """
     params, hyperparams, train, valid = (
         tuple(torch.tensor(np.asarray(leaf)) for leaf in jax.tree.leaves(tree))
-        for tree in (taken.params, taken.hyperparams, taken.data.train, taken.data.valid)
+        for tree in (subject.params, subject.hyperparams, subject.data.train, subject.data.valid)
     )
     for leaf in hyperparams:
         leaf.requires_grad_()
@@ -45,7 +45,7 @@ def contender(taken: Subject, iterations: int) -> Contender:
             found = torch.autograd.grad(valid_loss, hyperparams)
         return np.concatenate([leaf.numpy().ravel() for leaf in found])
 
-    return Contender(hypergradient, None)
+    return ImplicitContender(hypergradient, None)
 
 
 def _error(params: Any, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -1,29 +1,31 @@
-"""The one algorithm that every contender runs, and the problems that they run it on.
+"""The problems that the contenders of `hyper_training` run on, and the images of all benchmarks.
 
-Algorithm 3 of the paper, one step:
+One step of Algorithm 3 of the paper, the same for every contender:
 
     λ_k = λ̂ + s ε_k,  ε_k ~ N(0, I),  w_k = w_φ(λ_k),  k = 1 … K
     φ ← φ − Optimizer of ∇ (1/K) Σ_k [L(training images, w_k) + penalty(λ_k, w_k)]
     λ̂ ← λ̂ − Adam of dL(validation images, w_φ(λ̂))/dλ̂
 
 The hypernet is linear, w_φ(λ) = λ U + b, or factorized, w_φ(λ) = (λ V + c) U + b, with one U and b
-for each array of w. L is f·MSE, whose constant the comparison does not need; the penalty is
-exp(λ) ‖w‖₂ for one λ, and (d/10) Σ_i exp(λ_i) w_i² for one a weight. (There λ is told from log d,
-for a factorized hypernet of 89,610 inputs that start at −7 blows up.)
+for each array of w. L is f·MSE, whose additive constant the comparison does not need; the penalty
+is exp(λ) ‖w‖₂ for one λ, and (d/10) Σ_i exp(λ_i) w_i² for one λ per weight. (There λ is relative to
+log d, because a factorized hypernet with 89,610 inputs that start at −7 diverges.)
 """
 
 import itertools
 import math
-from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+import jax
 import numpy as np
 
-from shohypernet.batches import CLASSES, Data
+from shohypernet import datasets
+from shohypernet.batches import Data
 
 PIXELS = 784
 ADAM_DECAYS = (0.9, 0.999)
 ADAM_EPSILON = 1e-8
+TRAIN_5K, VALID_5K = 2_000, 1_990  # of mnist_5k's 4,000
 
 
 class Setting(NamedTuple):
@@ -32,14 +34,14 @@ class Setting(NamedTuple):
     Attributes:
       name: as it is printed.
       hidden: widths of the network's hidden layers.
-      rank: of the factorized hypernet, with a decay for each weight; 0 for the linear hypernet,
-        with one decay for all.
-      train_images: in the pool that training minibatches are drawn from.
-      valid_images: likewise.
-      batch: images in each minibatch, drawn with replacement; None takes all.
+      rank: of the factorized hypernet, with one decay per weight; 0 for the linear hypernet, with
+        one decay for all.
+      train_images: number of images that training minibatches are drawn from.
+      valid_images: likewise for validation.
+      batch: number of images in each minibatch, drawn with replacement; None takes all.
       samples: K.
       sampling_scale: s.
-      start: λ̂ of the first step.
+      start: initial λ̂, a logarithm.
       decay_scale: d.
       loss_factor: f.
       optimizer: of φ.
@@ -64,85 +66,31 @@ class Setting(NamedTuple):
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:
-        """Of the network's arrays: bias and kernel of each layer, as JAX sorts them."""
-        widths = [PIXELS, *self.hidden, CLASSES]
+        """Shapes of the network's arrays: bias and kernel of each layer, as JAX sorts them."""
+        widths = [PIXELS, *self.hidden, datasets.CLASSES]
         layers = itertools.pairwise(widths)
         return [shape for inputs, outputs in layers for shape in ((outputs,), (inputs, outputs))]
 
     @property
     def weights(self) -> int:
-        """The number of weights."""
+        """Number of weights."""
         return sum(int(np.prod(shape)) for shape in self.shapes)
 
     @property
     def hyperparams(self) -> int:
-        """The number of hyperparameters."""
+        """Number of hyperparameters."""
         return self.weights if self.rank else 1
 
     @property
+    def hyperparam_sizes(self) -> list[int]:
+        """Sizes of the hyperparameters' arrays: those of the weights, or one number."""
+        return [int(np.prod(shape)) for shape in self.shapes] if self.rank else [1]
+
+    @property
     def hypernet_params(self) -> int:
-        """The number of numbers in φ."""
+        """Number of entries of φ."""
         into = self.rank * (self.hyperparams + 1)
         return into + ((self.rank or 1) + 1) * self.weights
-
-
-class Hypernet(NamedTuple):
-    """φ as arrays, a list's entries being those of the network's arrays.
-
-    Attributes:
-      into: V, (size, rank) each; none for the linear hypernet.
-      into_bias: c, (rank,); likewise.
-      out: U, (rank, *shape) each, or (1, *shape) for the linear hypernet.
-      out_bias: b, of the network's shapes.
-    """
-
-    into: list[np.ndarray]
-    into_bias: list[np.ndarray]
-    out: list[np.ndarray]
-    out_bias: list[np.ndarray]
-
-
-class Draws(NamedTuple):
-    """What is random in some steps, so that all contenders can make the same ones.
-
-    Attributes:
-      noise: ε, (steps, K, size) for each hyperparameter array.
-      train_rows: indices of the training images, (steps, batch).
-      valid_rows: of the validation images.
-    """
-
-    noise: list[np.ndarray]
-    train_rows: np.ndarray
-    valid_rows: np.ndarray
-
-
-class Start(NamedTuple):
-    """Where a run starts and what it is run on, in NumPy.
-
-    Attributes:
-      setting: the problem.
-      hypernet: φ.
-      data: images (n, 784) and one-hot targets (n, 10) of the splits.
-    """
-
-    setting: Setting
-    hypernet: Hypernet
-    data: Data
-
-
-class Contender(NamedTuple):
-    """One way to run it.
-
-    Attributes:
-      advance: `advance(steps)` goes on from where it is, with its own draws, and waits for the end.
-      steps_a_call: the number to ask of it, so that a call is long to the clock but not to us.
-      replay: `replay(draws) -> losses`: from the start with the draws given; the penalized training
-        loss and the validation loss of each step, shape (2, steps).
-    """
-
-    advance: Callable[[int], None]
-    steps_a_call: int
-    replay: Callable[[Draws], np.ndarray]
 
 
 _LARGE = Setting(
@@ -187,3 +135,23 @@ SETTINGS = {
         decay_scale=math.exp(-7),
     ),
 }
+
+
+def images(train: int, valid: int) -> tuple[str, Data]:
+    """MNIST with so many training and validation images, and a line that says where it is from.
+
+    Without MNIST the images of mnist_5k are repeated until there are enough.
+    """
+    try:
+        return "mnist", datasets.load("mnist", train=train, valid=valid)
+    except datasets.DataError:
+        few = datasets.load("mnist_5k", train=min(train, TRAIN_5K), valid=min(valid, VALID_5K))
+    repeated = Data(_repeated(few.train, train), _repeated(few.valid, valid), few.test)
+    if len(few.train.inputs) == train and len(few.valid.inputs) == valid:
+        return "mnist_5k", repeated
+    return "mnist_5k, repeated; for as many different images set TFDS_DATA_DIR", repeated
+
+
+def _repeated(split: Any, count: int) -> Any:
+    rows = np.arange(count) % len(split.inputs)
+    return jax.tree.map(lambda leaf: leaf[rows], split)

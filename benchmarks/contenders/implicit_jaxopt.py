@@ -1,4 +1,4 @@
-"""The contender in jaxopt, with its implicit differentiation of roots."""
+"""The contender in jaxopt, by its implicit differentiation of roots."""
 
 import functools
 from typing import Any
@@ -6,14 +6,14 @@ from typing import Any
 import jax
 from jaxopt import implicit_diff, linear_solve
 
-from benchmarks import implicit_peers
-from benchmarks.implicit_peers import Contender, Subject
+from benchmarks.contenders import implicit
+from benchmarks.contenders.implicit import ImplicitContender, Subject
 from shohypernet.batches import Data
 
 
-def contender(taken: Subject, iterations: int) -> Contender:
-    """`custom_root` around a solver that has found w already."""
-    problem = taken.problem
+def contender(subject: Subject, iterations: int) -> ImplicitContender:
+    """`custom_root` around a solver that returns w at once."""
+    problem = subject.problem
     solve = functools.partial(linear_solve.solve_cg, maxiter=iterations, tol=0.0)
 
     def hypergradient(hyperparams: Any, params: Any, data: Data) -> Any:
@@ -31,4 +31,4 @@ def contender(taken: Subject, iterations: int) -> Contender:
 
         return jax.grad(valid_loss)(hyperparams)
 
-    return implicit_peers.compiled(hypergradient, taken)
+    return implicit.compiled(hypergradient, subject)

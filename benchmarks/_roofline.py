@@ -1,24 +1,24 @@
-"""The least time that a step could take on the machine that was measured, counted by hand.
+"""The least time of a step on the measured machine, counted by hand.
 
-Only what no order of the calculation can leave out:
+Only the work that every order of the calculation has to do:
 
-- the images of each minibatch read once for the outputs and once for the weights' gradients (where
-  they are, with no copy made; seeds that take all images share the reading);
+- the images of each minibatch read once for the outputs and once for the weights' gradients (in
+  place, with no copy made; seeds that take all images share the reading);
 - φ read for w_φ(λ_k), read and written by its update, and read twice for λ̂, forward and backward;
   Adam's two moments read and written;
-- the products of all these: of the network, forward, for its weights and for what its layers are
-  given but the first, and of the hypernet likewise.
+- the products of all these: of the network, forward, for the gradients of its weights and of the
+  inputs of all layers but the first, and of the hypernet likewise.
 
-Not counted: drawing λ and minibatches, the penalty, λ̂'s own update, and whatever is written and
-read in between.
+Not counted: drawing λ and minibatches, the penalty, λ̂'s own update, and intermediate results that
+are written and read.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks import settings
-from benchmarks.settings import Setting
+from benchmarks import _problems as problems
+from benchmarks._problems import Setting
 
 FLOAT_BYTES = 4
 MULTIPLY_ADD = 2
@@ -27,12 +27,12 @@ PASSES_OVER_PHI = {"sgd": 5, "adam": 9}
 
 
 class Work(NamedTuple):
-    """What one step of all seeds must do.
+    """Least work of one step of all seeds.
 
     Attributes:
-      image_bytes: of images and targets, read.
-      state_bytes: of φ and its optimizer's moments, read and written.
-      flops: of all products.
+      image_bytes: bytes of images and targets read.
+      state_bytes: bytes of φ and its optimizer's moments read and written.
+      flops: flops of all products.
     """
 
     image_bytes: float
@@ -41,7 +41,7 @@ class Work(NamedTuple):
 
 
 class Bound(NamedTuple):
-    """The least seconds for a step."""
+    """Least time of a step, in seconds: of moving data, and of computing."""
 
     seconds_moving: float
     seconds_computing: float
@@ -53,7 +53,7 @@ class Bound(NamedTuple):
 
     @property
     def limit(self) -> str:
-        """Which of the two it is."""
+        """The slower of the two: "memory" or "flops"."""
         return "memory" if self.seconds_moving > self.seconds_computing else "flops"
 
 
@@ -63,7 +63,7 @@ def work(setting: Setting, seeds: int) -> Work:
         setting.batch or images for images in (setting.train_images, setting.valid_images)
     )
     readings = seeds if setting.batch else 1
-    row = PASSES_OVER_IMAGES * settings.PIXELS + setting.shapes[-1][-1]
+    row = PASSES_OVER_IMAGES * problems.PIXELS + setting.shapes[-1][-1]
     images = readings * (train + valid) * row * FLOAT_BYTES
     passes = PASSES_OVER_PHI[setting.optimizer]
     state = seeds * passes * setting.hypernet_params * FLOAT_BYTES
@@ -78,6 +78,6 @@ def work(setting: Setting, seeds: int) -> Work:
 
 
 def bound(work: Work, product: float, image_bandwidth: float, state_bandwidth: float) -> Bound:
-    """The bound on a machine of so many flops/s and bytes/s of either kind."""
+    """The bound on a machine with these peaks, in flops/s and bytes/s."""
     moving = work.image_bytes / image_bandwidth + work.state_bytes / state_bandwidth
     return Bound(moving, work.flops / product)

@@ -1,7 +1,7 @@
-"""What the machine under the benchmark is, and the fastest that it was seen to go.
+"""Description of the machine and its measured peaks.
 
-The peaks are measured, by XLA on the device that the benchmark uses, not looked up: a share of one
-says how much of what is to be had here was had.
+The peaks are measured by XLA on the device that the benchmark uses, not taken from a data sheet: a
+share of one is a share of the rate that this machine attains.
 """
 
 import os
@@ -20,7 +20,7 @@ LARGE_BYTES = 2**29  # far above any cache
 
 
 class Machine(NamedTuple):
-    """What runs the benchmark, in words."""
+    """Names of the hardware and software under a benchmark."""
 
     cpu: str
     cores: int
@@ -30,11 +30,11 @@ class Machine(NamedTuple):
 
 
 class Gauge(NamedTuple):
-    """A call whose work is known.
+    """A call with a known amount of work.
 
     Attributes:
       kind: the field of `Peaks` that it measures.
-      repeat: `repeat(times)` makes the call and waits for the end.
+      repeat: `repeat(times)` repeats the call and waits for the end.
       work: flops or bytes of one call.
     """
 
@@ -44,12 +44,12 @@ class Gauge(NamedTuple):
 
 
 class Peaks(NamedTuple):
-    """The best medians of several sizes and ways.
+    """The best medians over several sizes and operations.
 
     Attributes:
       product: flops/s of a square float32 product at the default precision.
       read: bytes/s of a reduction over an array far larger than any cache.
-      read_again: bytes/s of the same over an array of a size that matters here, again and again.
+      read_again: bytes/s of the same over an array of a size that matters here, repeatedly.
       copy: bytes/s, read and written, of a large copy into memory that was touched before.
     """
 
@@ -60,12 +60,12 @@ class Peaks(NamedTuple):
 
     @property
     def bandwidth(self) -> float:
-        """The faster of the two reads, which for a small array is partly a cache's."""
+        """The faster of the two reads, bytes/s; for a small array it is partly a cache's."""
         return max(self.read, self.read_again)
 
 
 def describe() -> Machine:
-    """Names the machine."""
+    """The machine that runs this process."""
     device = jax.devices()[0]
     return Machine(
         cpu=_cpu_name(),
@@ -77,10 +77,10 @@ def describe() -> Machine:
 
 
 def gauges(shape_read_again: Sequence[int]) -> dict[str, Gauge]:
-    """What is timed to find the peaks.
+    """The calls that are timed to find the peaks.
 
     Args:
-      shape_read_again: of the float32 array that the benchmark reads in every step.
+      shape_read_again: shape of the float32 array that the benchmark reads in every step.
     """
     found = {}
     for size in PRODUCT_SIZES:
@@ -89,11 +89,11 @@ def gauges(shape_read_again: Sequence[int]) -> dict[str, Gauge]:
             "product", _repeated(jax.jit(jnp.dot), square, square), 2 * size**3
         )
     large = jnp.ones((LARGE_BYTES // 4096, 1024))
-    # Which of the ways is faster differs with the machine.
-    ways = {"sum": jnp.sum, "row sums": lambda x: jnp.sum(x, axis=1), "maximum": jnp.max}
-    for name, way in ways.items():
+    # Which of the operations is fastest differs with the machine.
+    operations = {"sum": jnp.sum, "row sums": lambda x: jnp.sum(x, axis=1), "maximum": jnp.max}
+    for name, operation in operations.items():
         for kind, array in {"read": large, "read_again": jnp.ones(shape_read_again)}.items():
-            repeat = _repeated(jax.jit(way), array)
+            repeat = _repeated(jax.jit(operation), array)
             found[f"{name} of {array.nbytes / 1e6:.0f} MB"] = Gauge(kind, repeat, array.nbytes)
     found["copy"] = Gauge("copy", _copying(large), 2 * large.nbytes)
     return found

@@ -7,26 +7,26 @@ from typing import Any
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
-from benchmarks.growth_contenders import ELEMENTWISE, FACTORISED, KRONECKER, PLAIN
+from benchmarks.contenders.growth import ELEMENTWISE, FACTORIZED, KRONECKER, PLAIN
 from experiments import _plots
 
-LOOKS = {
+APPEARANCE = {
     name: {"color": color, "linestyle": style, "marker": marker, "markersize": 5}
     for name, color, style, marker in zip(
-        (PLAIN, FACTORISED, KRONECKER, ELEMENTWISE),
+        (PLAIN, FACTORIZED, KRONECKER, ELEMENTWISE),
         _plots.COLORS,
         _plots.STYLES,
         "osD^",
         strict=True,
     )
 }
-LABELS = {FACTORISED: "factorized, rank 10 (the paper's)"}
+LABELS = {FACTORIZED: "factorized, rank 10 (the paper's)"}
 
 Rows = Sequence[dict[str, Any]]
 
 
 def draw(hyperparameters: Rows, samples: Rows, path: pathlib.Path) -> None:
-    """Two panels of time above two of memory, log-log, with lines of slope 1 to compare with.
+    """Draw two panels of time above two of memory, log-log, with lines of slope 1 to compare with.
 
     Args:
       hyperparameters: the rows of `growth.by_hyperparameters`.
@@ -40,15 +40,15 @@ def draw(hyperparameters: Rows, samples: Rows, path: pathlib.Path) -> None:
     ):
         _lines(time, rows, over, "seconds")
         _lines(memory, rows, over, "bytes")
-        time.set_ylabel("seconds a step")
+        time.set_ylabel("seconds per step")
         memory.set_ylabel("bytes held")
     each = [row | {"seconds": row["seconds"] / row["samples"]} for row in samples]
     _lines(axes[0, 1], each, "samples", "seconds", mfc="white", guided=False)
-    axes[0, 0].plot([], [], "s", color="0.3", mfc="white", label=r"for each sampled $\lambda$")
-    axes[0, 0].set_title("a decay for each weight of one dense layer")
+    axes[0, 0].plot([], [], "s", color="0.3", mfc="white", label=r"per sampled $\lambda$")
+    axes[0, 0].set_title("one decay per weight of one dense layer")
     axes[0, 1].set_title("7,850 decays of 784-10")
     axes[1, 0].set_xlabel("hyperparameters")
-    axes[1, 1].set_xlabel(r"sampled $\lambda$ a step")
+    axes[1, 1].set_xlabel(r"sampled $\lambda$ per step")
     axes[1, 1].set_xscale("log", base=2)
     ticks = sorted({row["samples"] for row in samples})
     axes[1, 1].set_xticks(ticks, [str(tick) for tick in ticks])
@@ -57,18 +57,25 @@ def draw(hyperparameters: Rows, samples: Rows, path: pathlib.Path) -> None:
     plt.close(figure)
 
 
+def guide(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    """Ends (x, y) of a line of slope 1 that runs below the lowest curve and ends with it."""
+    end, first = max(x for x, _ in points), min(x for x, _ in points)
+    low = min(y for x, y in points if x == end) / 2
+    least = min(y for _, y in points) / 2
+    # The ratio first: it is exactly 1 where the lowest point is at the end, so that a picture of a
+    # single number has a guide of no length, and not one that rounding makes too short to draw.
+    start = max(first, end * (least / low))
+    return [start, end], [low * (start / end), low]
+
+
 def _lines(
     panel: Axes, rows: Rows, over: str, value: str, *, guided: bool = True, **changed: Any
 ) -> None:
-    for name, look in LOOKS.items():
+    for name, appearance in APPEARANCE.items():
         points = [(row[over], row[value]) for row in rows if row["method"] == name]
         if points:
-            panel.loglog(*zip(*points, strict=True), label=LABELS.get(name, name), **look | changed)
+            look = appearance | changed
+            panel.loglog(*zip(*points, strict=True), label=LABELS.get(name, name), **look)
     if guided:
-        # Below the lowest line at its end, so as to run beside the others.
-        end, least = max(row[over] for row in rows), min(row[value] for row in rows) / 2
-        low = min(row[value] for row in rows if row[over] == end) / 2
-        start = max(min(row[over] for row in rows), end * least / low)
-        panel.loglog(
-            [start, end], [low * start / end, low], "-", color="0.6", lw=0.8, label="slope 1"
-        )
+        ends = guide([(row[over], row[value]) for row in rows])
+        panel.loglog(*ends, "-", color="0.6", lw=0.8, label="slope 1")
