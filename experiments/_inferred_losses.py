@@ -18,6 +18,7 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 from tqdm import tqdm
 
 import shohypernet as shn
+from experiments._first_phase import train_hypernet
 from shohypernet.datasets import CLASSES
 from shohypernet.hypernets import Hypernet
 from shohypernet.problem import Problem
@@ -128,32 +129,18 @@ def _learn(
     seeds: Sequence[int],
     resume: bool,
 ) -> Learned:
-    """A hypernet trained by the first phase of Algorithm 2, for every seed."""
-    steps = rounds(config)
-    schedule = optax.cosine_decay_schedule(
-        config.hypernet_learning_rate, steps * config.inner_steps
-    )
-    method = shn.global_response(
+    """A hypernet for every seed."""
+    result = train_hypernet(
         problem,
         hypernet,
-        hypernet_optimizer=optax.adam(schedule),
-        hyper_optimizer=optax.identity(),  # λ̂ never moves, as every round is of the first phase
-        sampler=sampler,
-        hypernet_rounds=steps,
-        samples=config.samples,
-    )
-    result = shn.fit(
-        problem,
-        method,
+        sampler,
         data,
         jnp.ones(CLASSES),
-        steps=steps,
+        config,
+        folder,
+        rounds=rounds(config),
         seeds=seeds,
-        inner_steps=config.inner_steps,
-        eval_every=steps,
-        workdir=folder,
-        resume="auto" if resume else False,
-        config=config.to_dict(),
+        resume=resume,
     )
     budget, spent = config.models * config.train_steps, result.history.gradient_evaluations[-1, 0]
     if spent != budget:

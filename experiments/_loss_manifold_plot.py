@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments._manifold import Found, Response, Surfaces
+from experiments._manifold import Array, Found, Response, Surfaces
 from experiments._plots import COLORS
 
 
@@ -57,7 +57,7 @@ def draw(surfaces: Surfaces, exact: Response, linear: Response, found: Found) ->
     return figure
 
 
-def _draw_surface(axes: Any, surfaces: Surfaces, losses: np.ndarray) -> None:
+def _draw_surface(axes: Any, surfaces: Surfaces, losses: Array) -> None:
     axes.plot_surface(
         *np.meshgrid(surfaces.weights, surfaces.hyperparams),
         losses,

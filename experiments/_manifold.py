@@ -114,8 +114,8 @@ def explore(config: Any) -> tuple[Surfaces, Response, Response, Found]:
 def _explored(
     weight_bounds: tuple[float, float],
     hyperparam_bounds: tuple[float, float],
-    start: float,
-    valid_weight: float,
+    start: Any,
+    valid_weight: Any,
     *,
     surface_points: int,
     curve_points: int,

@@ -71,7 +71,7 @@ def load_data(config: Any) -> Data:
 
 def build(config: Any) -> Problem:
     """The problem: cross-entropy with stochastic terms in training, and plain in validation."""
-    model = Network(config.hidden, config.init_scale)
+    model: Any = Network(config.hidden, config.init_scale)
     pixels = math.prod(IMAGE_SHAPE) // SHRINK**2
 
     def init(key: jax.Array) -> Any:
@@ -135,7 +135,7 @@ def train_again(problem: Problem, data: Data, hyperparams: Any, config: Any) -> 
       config: of the experiment.
     """
     both = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), data.train, data.valid)
-    model = Network(config.hidden, config.init_scale)
+    model: Any = Network(config.hidden, config.init_scale)
     optimizer = weights_optimizer(config, config.train_steps)
     sizes = {"steps": config.train_steps, "batch_size": config.batch_size}
 

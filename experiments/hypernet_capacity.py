@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 
 import shohypernet as shn
 from experiments import _decay_problem, _launch, _plots, _principal_axes, _results, _small_problem
+from experiments._first_phase import train_hypernet
 from shohypernet.batches import Data
 from shohypernet.diagnostics import best_response_error
 from shohypernet.hypernets import Hypernet
@@ -76,7 +77,18 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
         for width in config.widths:
             print(f"{LABELS[name]}: a hypernet of width {width}.")
             hypernet = shn.hypernets.mlp((width,))
-            result = _trained(case, hypernet, config, workdir / f"{name}_{width}", resume=resume)
+            result = train_hypernet(
+                case.problem,
+                hypernet,
+                shn.samplers.uniform(float(case.grid[0]), float(case.grid[-1])),
+                case.data,
+                jnp.exp(jnp.mean(case.grid)),
+                config,
+                workdir / f"{name}_{width}",
+                rounds=config.steps // config.inner_steps,
+                seeds=config.seeds,
+                resume=resume,
+            )
             found.append(measure(case, hypernet, result.state.hypernet_params))
             spent.append(float(result.history.seconds[-1]))
         errors[name] = Errors(*map(np.stack, zip(*found, strict=True)))
@@ -105,36 +117,6 @@ def _require_sensible(config: Any) -> None:
             "inner_steps must divide steps, and widths rise, got "
             f"{config.inner_steps}, {config.steps} and {config.widths}."
         )
-
-
-def _trained(
-    case: Case, hypernet: Hypernet, config: Any, folder: pathlib.Path, *, resume: bool
-) -> shn.Result:
-    """A hypernet trained under the broad p(λ): the first phase of Algorithm 2."""
-    rounds = config.steps // config.inner_steps
-    schedule = optax.cosine_decay_schedule(config.hypernet_learning_rate, config.steps)
-    method = shn.global_response(
-        case.problem,
-        hypernet,
-        hypernet_optimizer=optax.adam(schedule),
-        hyper_optimizer=optax.identity(),  # all rounds are of the first phase
-        sampler=shn.samplers.uniform(float(case.grid[0]), float(case.grid[-1])),
-        hypernet_rounds=rounds,
-        samples=config.samples,
-    )
-    return shn.fit(
-        case.problem,
-        method,
-        case.data,
-        jnp.exp(jnp.mean(case.grid)),
-        steps=rounds,
-        seeds=config.seeds,
-        inner_steps=config.inner_steps,
-        eval_every=rounds,
-        workdir=folder,
-        resume="auto" if resume else False,
-        config=config.to_dict(),
-    )
 
 
 def norm_case(data: Data, config: Any) -> Case:

@@ -158,7 +158,10 @@ def _mean_squared_error(moments: Moments, weights: np.ndarray) -> float:
 def _factors(problem: Ridge, log_decay: Any) -> list[Any]:
     """Cholesky factors of A + diag e^{λ_c}, one per class c."""
     decay = np.exp(_broadcast(problem, log_decay))
-    return [scipy.linalg.cho_factor(problem.train.gram + np.diag(column)) for column in decay.T]
+    alike = bool(np.all(decay == decay[:, :1]))
+    columns = decay.T[:1] if alike else decay.T
+    made = [scipy.linalg.cho_factor(problem.train.gram + np.diag(column)) for column in columns]
+    return made * decay.shape[1] if alike else made
 
 
 def _solve(factors: list[Any], targets: np.ndarray) -> np.ndarray:
