@@ -35,7 +35,8 @@ and with 0.01 it outweighs the true slope, which is proportional to exp(λ). A m
 sizes of 2e-4 and 3e-4 and more hypernet steps did not help at 0.01. With 0.001 and a sampling
 scale of 0.3, all of 500 × 5, 300 × 10, 1,000 × 5 and 1,000 × 10, K = 4 and 10, β from 0.02, and a
 step of 2e-4 end within 0.1 everywhere; none moves by more than 0.03 in the last tenth. (Measured
-on the problem in the basis of its ten images, which is the same up to rounding.)
+on the problem in the basis of its ten images, which is the same but for its random numbers; the
+first row, by `fit` itself with seeds 0 to 31: 2.49 to 2.51, 1.76 to 1.80 and 1.52 to 1.62.)
 """
 
 from ml_collections import ConfigDict

