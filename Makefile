@@ -17,7 +17,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: demo test lint types figures comparisons bench help clean
+.PHONY: demo test newest lint types figures comparisons bench help clean
 
 demo: WORKDIR ?= runs/demo-$(NOW)
 demo: .venv/.experiments  ## Tune hyperparameters on a small MNIST and draw the result (a few minutes).
@@ -28,6 +28,15 @@ demo: .venv/.experiments  ## Tune hyperparameters on a small MNIST and draw the 
 
 test: lint types  ## Lint, check types, run the tests.
 	.venv/bin/python -m pytest $(PYTEST_FLAGS)
+
+# What touches JAX, Flax, optax and Orbax most, and compiles least.
+NEWEST_TESTS := tests/_internal tests/hypernets tests/hypergradients tests/hypertraining tests/fitting/test_driver.py \
+  tests/test_problem.py tests/test_inner_loop.py tests/test_hyperparameters.py tests/test_penalties.py
+
+newest:  ## Run some tests with the newest releases that setup.cfg allows (PYTHON=python3.13).
+	$(PYTHON) -m venv --clear .venv-newest
+	.venv-newest/bin/python -m pip install -qq --disable-pip-version-check --no-compile --editable '.[dev]'
+	.venv-newest/bin/python -m pytest $(PYTEST_FLAGS) $(NEWEST_TESTS)
 
 lint: .venv/.dev  ## Run ruff.
 	.venv/bin/ruff check .
@@ -59,7 +68,7 @@ help:  ## Show this.
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{ printf "%-12s %s\n", $$1, $$2 }'
 
 clean:  ## Remove the environment and caches; results in runs/ stay.
-	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-newest build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/bin/python:

@@ -11,10 +11,10 @@ regularization. A longer or better informed search would come closer: it draws f
       --workdir=DIR
 
 The learning rate was chosen by the validation loss of networks trained again, seed 0: with 2e-3
-they are too short of steps for noise (0.26, where 1e-2 gives 0.16 to 0.17). The numbers of steps are
-those that a short demo has time for. Nothing was chosen by the test images, but that the search got
-5 trials instead of 4 after a first run, in which it took hardly more seconds than the tuning (and
-its test loss was 0.25).
+they are too short of steps for noise (0.26, where 1e-2 gives 0.16 to 0.17). The numbers of steps
+are those that a short demo has time for. Nothing was chosen by the test images, but that the search
+got 5 trials instead of 4 after a first run, in which it took hardly more seconds than the tuning
+(and its test loss was 0.25).
 """
 
 from ml_collections import ConfigDict

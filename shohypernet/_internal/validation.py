@@ -86,7 +86,8 @@ def problem_and_method(function: str, problem_: Any, method: Any) -> None:
     problem(problem_, f"{function}()")
     if _is_method(method):
         return
-    if hasattr(method, "bind"):
+    module = getattr(method, "__module__", None) or ""
+    if hasattr(method, "bind") or module.startswith("shohypernet.search"):
         fix = "a search is run by shn.search.run()"
     elif isinstance(method, optax.GradientTransformation | optax.MultiSteps):
         fix = "an optimizer goes into one, such as shn.implicit(problem, optimizer=...)"

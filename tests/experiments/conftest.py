@@ -10,11 +10,14 @@ import pytest
 from shohypernet import datasets
 from shohypernet.batches import Data, Examples
 
+_READ_ONCE = functools.cache(datasets._READERS["mnist_5k"])
 
-@pytest.fixture(scope="session", autouse=True)
+
+# Undone after each module, for the tests of the reader itself may follow in the same process.
+@pytest.fixture(scope="module", autouse=True)
 def _images_read_once():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(datasets._READERS, "mnist_5k", functools.cache(datasets._READERS["mnist_5k"]))
+        patch.setitem(datasets._READERS, "mnist_5k", _READ_ONCE)
         yield
 
 

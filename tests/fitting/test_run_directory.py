@@ -222,7 +222,7 @@ def test_a_folder_is_refused_while_another_process_works_there(opened, resume, t
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(command, **pipes, text=True) as at_work:
         assert at_work.stdout.readline() == "held\n"
-        with pytest.raises(BlockingIOError, match="another run is at work in"):
+        with pytest.raises(BlockingIOError, match="another process runs in"):
             opened(tmp_path, IDENTITY, resume=resume)
         # However it ends, its lock ends with it.
         at_work.kill()

@@ -194,7 +194,7 @@ METHOD = HyperOptimizer(init=None, step=None, weights=None)
         ({"hyperparams": {"a": 1.0}, "problem": KEYED}, ValueError, "doesn't fit hyperparameters"),
         ({"hyperparams": {}}, ValueError, "is empty; a search needs one hyperparameter"),
         ({"optimizer": 0.1}, TypeError, r"optax optimizer, got float 0.1; write optax.adam\(0.1\)"),
-        ({"optimizer": optax.sgd}, TypeError, "If it makes an optimizer, call it"),
+        ({"optimizer": optax.sgd}, TypeError, "call it, with its step size"),
         ({"problem": {"w": np.ones(2)}}, TypeError, r"search.run\(\) needs a shn.Problem"),
         ({"method": METHOD}, TypeError, r"a gradient method is run by shn.fit\(\)"),
         ({"method": random_search}, TypeError, r"call it: shn.search.random_search\(...\)"),
