@@ -6,7 +6,6 @@ follow the moving λ and no training is ever finished.
 """
 
 from collections.abc import Callable
-from operator import attrgetter
 from typing import Any, NamedTuple
 
 import jax
@@ -137,7 +136,9 @@ def restart(
         state = RestartState(hyperparams, state.start, end.params, end.model_state, opt_state)
         return state, info(made)
 
-    return HyperOptimizer(init, step, attrgetter("params"), attrgetter("model_state"), problem)
+    return HyperOptimizer(
+        init, step, lambda state: state.params, lambda state: state.model_state, problem
+    )
 
 
 def warm_start(
@@ -163,8 +164,13 @@ def persistent(
     init: Callable[..., Any], step: Callable[..., Any], problem: Problem
 ) -> HyperOptimizer:
     """A method whose state has its weights in a field `inner`."""
-    weights, model_state = attrgetter("inner.params"), attrgetter("inner.model_state")
-    return HyperOptimizer(init, step, weights, model_state, problem)
+    return HyperOptimizer(
+        init,
+        step,
+        lambda state: state.inner.params,
+        lambda state: state.inner.model_state,
+        problem,
+    )
 
 
 def start(problem: Problem, optimizer: Optimizer) -> Start:

@@ -13,7 +13,6 @@ Algorithm 3: Lorraine and Duvenaud (2018), arXiv:1802.09419. Centering: Bae and 
 arXiv:2010.13514.
 """
 
-from operator import attrgetter
 from typing import Any, NamedTuple
 
 import jax
@@ -139,7 +138,9 @@ def centered_response(
         norm = optax.tree.norm(gradient)
         return state, Info(jnp.mean(losses), valid.loss, norm, jnp.asarray(evaluations, jnp.int32))
 
-    return HyperOptimizer(init, step, attrgetter("params"), attrgetter("model_state"), problem)
+    return HyperOptimizer(
+        init, step, lambda state: state.params, lambda state: state.model_state, problem
+    )
 
 
 def _responding(problem: Problem, trained: TrainState, trainable: Params) -> tuple[Problem, Params]:

@@ -7,7 +7,6 @@ Lorraine and Duvenaud (2018), "Stochastic Hyperparameter Optimization through Hy
 arXiv:1802.09419.
 """
 
-from operator import attrgetter
 from typing import NamedTuple
 
 import jax
@@ -126,4 +125,4 @@ def global_response(
         state, info = jax.lax.cond(training, train, search, key, state, train_batches, valid_batch)
         return state._replace(rounds=state.rounds + 1), info
 
-    return HyperOptimizer(init, step, parts.weights, attrgetter("model_state"), problem)
+    return HyperOptimizer(init, step, parts.weights, lambda state: state.model_state, problem)
