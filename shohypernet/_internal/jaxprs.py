@@ -136,7 +136,7 @@ def _equation(equation: Any, operands: Sequence[_Value]) -> Sequence[_Value]:
         )
     match name:
         case "scan":
-            return _scan(params, operands)
+            return _scan(equation, operands)
         case "while":
             return _while(params, operands)
         case "cond":
@@ -161,8 +161,12 @@ def _equation(equation: Any, operands: Sequence[_Value]) -> Sequence[_Value]:
     return [joined._replace(zero=joined.zero and name in _KEEP_ZERO, same=same)] * count
 
 
-def _scan(params: Any, operands: Sequence[_Value]) -> list[_Value]:
-    body, constants, carried = params["jaxpr"], params["num_consts"], params["num_carry"]
+def _scan(equation: Any, operands: Sequence[_Value]) -> list[_Value]:
+    body = equation.params["jaxpr"]
+    # Stacked arrays have one more axis outside. (The parameters that count them vary by version.)
+    slices_in = _stacked(equation.invars, body.jaxpr.invars)
+    carried = len(equation.outvars) - _stacked(equation.outvars, body.jaxpr.outvars)
+    constants = len(operands) - slices_in - carried
     fixed, carry = list(operands[:constants]), list(operands[constants : constants + carried])
     slices = list(operands[constants + carried :])
     while True:
@@ -171,6 +175,11 @@ def _scan(params: Any, operands: Sequence[_Value]) -> list[_Value]:
         if after == carry:
             return [*carry, *made[carried:]]
         carry = after
+
+
+def _stacked(outside: Sequence[Any], inside: Sequence[Any]) -> int:
+    pairs = zip(outside, inside, strict=True)
+    return sum(len(outer.aval.shape) > len(inner.aval.shape) for outer, inner in pairs)
 
 
 def _while(params: Any, operands: Sequence[_Value]) -> list[_Value]:
