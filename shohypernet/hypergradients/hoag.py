@@ -27,7 +27,7 @@ import optax
 
 from shohypernet import inner_loop
 from shohypernet import problem as problems
-from shohypernet._internal import validation
+from shohypernet._internal import frozen, validation
 from shohypernet._internal.trees import typed
 from shohypernet.hypergradients import _restarts as restarts
 from shohypernet.hypergradients import implicit
@@ -144,7 +144,7 @@ def hoag(
         inner, train_loss, used = _train_until(
             inner_problem, optimizer, state, train_batches, key_train, allowed
         )
-        trainable = inner_loop.moved_by_optimizer(optimizer, inner.params)
+        trainable = frozen.moved_by_optimizer(optimizer, inner.params)
         made = implicit.hypergradient(
             problems.with_state(inner_problem, inner.model_state),
             state.hyperparams,
@@ -210,7 +210,7 @@ def _train_until(
 ) -> tuple[TrainState, jax.Array, jax.Array]:
     """Weights whose gradient is small, or whose batches are used up; the last loss; the count."""
     batches, keys = inner_loop.inputs(key, train_batches)
-    trainable = inner_loop.moved_by_optimizer(optimizer, state.inner.params)
+    trainable = frozen.moved_by_optimizer(optimizer, state.inner.params)
 
     def unfinished(carry: Any) -> jax.Array:
         _, _, used, done = carry

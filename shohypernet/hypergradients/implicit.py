@@ -19,7 +19,7 @@ import optax
 
 from shohypernet import inner_loop
 from shohypernet import problem as problems
-from shohypernet._internal import validation
+from shohypernet._internal import frozen, validation
 from shohypernet.hypergradients import _restarts as restarts
 from shohypernet.hypergradients import curvature as curvatures
 from shohypernet.hypergradients._restarts import Hypergradient
@@ -80,7 +80,7 @@ def hypergradient(
       The estimate, which takes 2 + 2K gradient evaluations with K products: one for each loss, and
       two a product.
     """
-    moved = inner_loop.moved_by_loss(problem, params, hyperparams, train_batch, key)
+    moved = frozen.moved_by_loss(problem, params, hyperparams, train_batch, key)
     if trainable is not None:
         moved = jax.tree.map(lambda a, b: a and b, moved, trainable)
     valid_loss, (through_weights, direct) = jax.value_and_grad(problem.valid_loss, (0, 1))(
@@ -159,7 +159,7 @@ def implicit(
             solver=solver,
             curvature=curvature,
             damping=damping,
-            trainable=inner_loop.moved_by_optimizer(optimizer, end.params),
+            trainable=frozen.moved_by_optimizer(optimizer, end.params),
         )
         evaluations = len(losses) + made.gradient_evaluations
         return Hypergradient(made.gradient, end, jnp.mean(losses), made.valid_loss, evaluations)

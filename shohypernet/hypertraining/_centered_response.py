@@ -21,7 +21,7 @@ import optax
 
 from shohypernet import inner_loop
 from shohypernet import problem as problems
-from shohypernet._internal import validation
+from shohypernet._internal import frozen, validation
 from shohypernet._internal.trees import typed
 from shohypernet.hyperoptimizer import HyperOptimizer, Info
 from shohypernet.inner_loop import TrainState
@@ -88,7 +88,7 @@ def centered_response(
         key_params, key_jacobian = jax.random.split(key)
         hyperparams = typed(hyperparams)
         trained = inner_loop.init(inner, optimizer, key_params, hyperparams)
-        trainable = inner_loop.moved_by_optimizer(optimizer, trained.params)
+        trainable = frozen.moved_by_optimizer(optimizer, trained.params)
         respond, params = _responding(inner, trained, trainable)
         return CenteredResponseState(
             hyperparams=hyperparams,
@@ -108,7 +108,7 @@ def centered_response(
         trained, losses = inner_loop.train_steps(
             inner, optimizer, trained, hyperparams, train_batches, key_train
         )
-        trainable = inner_loop.moved_by_optimizer(optimizer, trained.params)
+        trainable = frozen.moved_by_optimizer(optimizer, trained.params)
         respond, params = _responding(inner, trained, trainable)
         jacobian_state, taken = jacobian.update(
             respond, key_jacobian, state.jacobian_state, params, hyperparams, train_batches
@@ -152,7 +152,7 @@ def _responding(problem: Problem, trained: TrainState, trainable: Params) -> tup
 
 def _moved(problem: Problem, point: Point, cotangent: Params) -> Params:
     """A cotangent without the weights that the training loss doesn't move, and so no λ."""
-    moved = inner_loop.moved_by_loss(problem, *point)
+    moved = frozen.moved_by_loss(problem, *point)
     return jax.tree.map(
         lambda leaf, moves: leaf if moves else jnp.zeros_like(leaf), cotangent, moved
     )

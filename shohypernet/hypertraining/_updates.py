@@ -15,7 +15,7 @@ import optax
 
 from shohypernet import inner_loop
 from shohypernet import problem as problems
-from shohypernet._internal import jaxprs, sharding, validation
+from shohypernet._internal import frozen, jaxprs, sharding, validation
 from shohypernet._internal.trees import typed
 from shohypernet.hypernets import Hypernet
 from shohypernet.hyperoptimizer import Info
@@ -259,7 +259,7 @@ def require_hypernet_can_train(
         )
 
     held = problems.with_state(problem, state.model_state)
-    moved = inner_loop.moved_by_loss(held, params, lam, batch, key)
+    moved = frozen.moved_by_loss(held, params, lam, batch, key)
     each = jax.tree.leaves_with_path(moved)
     named = [jax.tree_util.keystr(path) for path, moves in each if not moves]
     if named:

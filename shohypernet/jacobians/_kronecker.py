@@ -25,8 +25,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from shohypernet import inner_loop
-from shohypernet._internal import validation
+from shohypernet._internal import frozen, validation
 from shohypernet._internal.batching import same_for_all
 from shohypernet.jacobians import _factors as factors
 from shohypernet.jacobians._base import Point, ResponseJacobian
@@ -227,7 +226,7 @@ def _solve(
 
 def _require_whole_layers(problem: Problem, layers: tuple[Layer, ...], point: Point) -> None:
     """Refuse a layer of which a `stop_gradient` holds a part: its factors would mix the two."""
-    moved = jax.tree.leaves(inner_loop.moved_by_loss(problem, *point))
+    moved = jax.tree.leaves(frozen.moved_by_loss(problem, *point))
     for layer in layers:
         if layer.bias is not None and moved[layer.kernel] != moved[layer.bias]:
             still, moves = ("bias", "kernel") if moved[layer.kernel] else ("kernel", "bias")
