@@ -45,7 +45,7 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
     print("Training again from scratch, on training and validation images together.")
     began = time.perf_counter()
     chosen = _off(start, config), searched.hyperparams, tuned.hyperparams
-    recipes = dict(zip(RECIPES, chosen, strict=True))
+    recipes: dict[str, Any] = dict(zip(RECIPES, chosen, strict=True))
     outcomes = train_again(problem, data, recipes, config)
     seconds = time.perf_counter() - began
     costs, path = _costs(tuned, searched), tuned.history.hyperparams

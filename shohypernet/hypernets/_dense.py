@@ -61,7 +61,7 @@ def dense(
         leaves, treedef = jax.tree.flatten(params)
         sizes = tuple((leaf.size, leaf.dtype) for leaf in leaves)
         network = _Initial(tuple(features), sizes, init_scale)
-        drawn = network.init(key, ravel(hyperparams).size)["params"]
+        drawn: Any = network.init(key, ravel(hyperparams).size)["params"]
         return DenseParams(
             hidden=[
                 (drawn[f"hidden_kernel_{i}"], drawn[f"hidden_bias_{i}"])
