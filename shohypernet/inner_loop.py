@@ -14,11 +14,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from shohypernet import hyperparameters as hp
 from shohypernet import problem as problems
 from shohypernet._internal import random, validation
 from shohypernet._internal.trees import split_floats
 from shohypernet.batches import minibatch
-from shohypernet.hyperparameters import UNCONSTRAINED
 from shohypernet.problem import Problem
 from shohypernet.types import Batch, Hyperparams, Key, ModelState, Optimizer, OptState, Params
 
@@ -281,8 +281,9 @@ def train(
     validation.problem(problem, "train()")
     (optimizer,) = validation.optimizer("train", optimizer=optimizer)
     validation.whole("train", steps=steps)
+    hp.require_prefix(problem.space, hyperparams)
     # Its losses read natural units as they are.
-    problem = problem._replace(space=UNCONSTRAINED)
+    problem = problem._replace(space=hp.UNCONSTRAINED)
 
     def body(state: TrainState, key: Key) -> tuple[TrainState, jax.Array]:
         return drawn_step(

@@ -125,8 +125,9 @@ def optimizer(
     for name, value in optimizers.items():
         if isinstance(value, optax.MultiSteps):
             value = value.gradient_transformation()
+        makes_one = callable(value) and not _made_in("optax", value)
         if not isinstance(value, optax.GradientTransformation) and not (
-            function_of_hyperparams and callable(value)
+            function_of_hyperparams and makes_one
         ):
             raise TypeError(f"{function}() {_optimizer_advice(name, value)}")
         checked.append(value)

@@ -4,7 +4,7 @@ Functions are traced for these checks, but nothing is compiled or computed.
 """
 
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,8 @@ from shohypernet import diagnostics
 from shohypernet import hyperparameters as hp
 from shohypernet import problem as problems
 from shohypernet._internal import jaxprs, validation
+from shohypernet._internal import losses as returned
+from shohypernet._internal.losses import Losses
 from shohypernet.batches import Data, minibatch
 from shohypernet.fitting._plan import Plan, by_path
 from shohypernet.hyperoptimizer import HyperOptimizer
@@ -22,7 +24,6 @@ from shohypernet.problem import Problem
 from shohypernet.types import Hyperparams, Space
 
 Start = Callable[[jax.Array], Hyperparams]
-CONCRETIZATION = jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError
 
 
 def require_match(problem: Any, method: Any) -> None:
@@ -124,14 +125,11 @@ def require_consistent(
         batches = _batches(key, data, plan)
         _require_same_form(problem, method.weights(state), method.model_state(state))
         losses = _losses(problem, method, state, batches, key)
+        returned.require_scalars(problem, losses, state.hyperparams)
 
         def unconstrained(hyperparams: Hyperparams) -> dict[str, Any]:
             return losses(hp.decode(problem.space, hyperparams))
 
-        try:
-            _require_scalars(problem, unconstrained(state.hyperparams))
-        except CONCRETIZATION as error:
-            _blame_hyperparams(losses, hp.decode(problem.space, state.hyperparams), error)
         if unread := _unread(method, key, state, unconstrained, batches):
             raise ValueError(f"hyperparameter {', '.join(unread)} {diagnostics.NOT_IN_LOSSES}")
 
@@ -198,15 +196,10 @@ def _batches(key: jax.Array, data: Data, plan: Plan) -> tuple[Any, Any]:
 
 def _losses(
     problem: Problem, method: HyperOptimizer, state: Any, batches: tuple[Any, Any], key: jax.Array
-) -> Callable[[Hyperparams], dict[str, Any]]:
-    """What both losses return at a state, as a function of λ in natural units."""
-    params = method.weights(state)
-    extra = (method.model_state(state),) if problem.stateful else ()
-    train_batch, valid_batch = jax.tree.map(lambda leaf: leaf[0], batches[0]), batches[1]
-    return lambda values: {
-        "train_loss": problem.train_loss(params, values, train_batch, key, *extra),
-        "valid_loss": problem.valid_loss(params, values, valid_batch, *extra),
-    }
+) -> Losses:
+    params, model_state = method.weights(state), method.model_state(state)
+    train_batch = jax.tree.map(lambda leaf: leaf[0], batches[0])
+    return returned.losses_at(problem, params, model_state, (train_batch, batches[1]), key)
 
 
 def _require_same_form(problem: Problem, params: Any, model_state: Any) -> None:
@@ -220,42 +213,6 @@ def _require_same_form(problem: Problem, params: Any, model_state: Any) -> None:
                 f"the method's {name} are not like those of problem.init; was its hypernet made "
                 f"for another model?\n  the method's: {made}\n  the problem's: {wanted}"
             )
-
-
-def _blame_hyperparams(
-    losses: Callable[[Any], Any], values: Hyperparams, error: Exception
-) -> NoReturn:
-    """Explain an error of tracing that doesn't come with hyperparameters that are plain numbers."""
-    plain = jax.tree.map(lambda leaf: np.full(leaf.shape, 0.5, leaf.dtype)[()], values)
-    try:
-        losses(plain)
-    except Exception:
-        raise error from None
-    raise ValueError(
-        "a loss decides in Python on a hyperparameter's value, as nn.Dropout(rate=λ) does by `if "
-        "rate == 0`, but that value is traced. Use it in arithmetic only: for dropout draw the "
-        "mask yourself, x * (jax.random.uniform(key, x.shape) < 1 - rate) / (1 - rate), whose rate "
-        "a hypernet can tune."
-    ) from error
-
-
-def _require_scalars(problem: Problem, losses: dict[str, Any]) -> None:
-    for name, loss in losses.items():
-        pair = problem.stateful and name == "train_loss"
-        if pair and not (isinstance(loss, tuple) and len(loss) == 2):
-            raise ValueError(
-                f"problem.{name} must return (loss, model_state), as the problem is stateful, got "
-                f"{_types(loss)}."
-            )
-        scalar = loss[0] if pair else loss
-        if jax.tree.map(jnp.shape, scalar) != () or not _is_floating(scalar):
-            raise ValueError(
-                f"problem.{name} must return a floating-point scalar, got {_types(scalar)}."
-            )
-
-
-def _types(tree: Any) -> Any:
-    return jax.tree.map(lambda leaf: str(jax.typeof(leaf)), tree)
 
 
 def _unread(
@@ -285,7 +242,3 @@ def _unread(
     names = by_path(jnp.shape, state.hyperparams)
     each = zip(names, in_losses, by_hypernet, by_round, strict=True)
     return [name or "λ̂" for name, read, now, later in each if not read and (now or not later)]
-
-
-def _is_floating(leaf: Any) -> bool:
-    return jnp.issubdtype(jnp.result_type(leaf), jnp.floating)

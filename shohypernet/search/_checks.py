@@ -6,7 +6,12 @@ import jax
 import numpy as np
 
 from shohypernet import hyperparameters as hp
+from shohypernet import problem as problems
+from shohypernet._internal import jaxprs
+from shohypernet._internal import losses as returned
 from shohypernet._internal.validation import require, whole
+from shohypernet.batches import Data, minibatch
+from shohypernet.problem import Problem
 from shohypernet.search._base import Search
 from shohypernet.types import Hyperparams, Key, Space
 
@@ -66,3 +71,40 @@ def form(key: Key, space: Space, hyperparams: Any) -> Hyperparams:
         hyperparams = jax.eval_shape(hyperparams, key)
     hp.require_prefix(space, hyperparams)
     return jax.tree.map(lambda leaf: np.zeros(np.shape(leaf), np.float32), hyperparams)
+
+
+def require_consistent(
+    problem: Problem, like: Hyperparams, data: Data, batch_size: int | None
+) -> None:
+    """Refuse losses that aren't scalars, and hyperparameters that no loss reads.
+
+    The functions are traced, but nothing is computed.
+
+    Args:
+      problem: as given, with λ in natural units.
+      like: zeros in the form of λ.
+      data: the three splits.
+      batch_size: examples of a training batch; None takes all.
+
+    Raises:
+      ValueError: saying which.
+    """
+
+    def check(key: Key, hyperparams: Hyperparams) -> None:
+        batches = minibatch(key, data.train, batch_size), data.valid
+        losses = returned.losses_at(problem, *problems.initialize(problem, key), batches, key)
+        returned.require_scalars(problem, losses, hyperparams)
+        read = jaxprs.reads(lambda free: losses(hp.decode(problem.space, free)), hyperparams)
+        paths = [path for path, _ in jax.tree.leaves_with_path(hyperparams)]
+        unread = [
+            jax.tree_util.keystr(path, simple=True, separator=".") or "λ"
+            for path, is_read in zip(paths, read, strict=True)
+            if not is_read
+        ]
+        require(
+            not unread,
+            f"hyperparameter {', '.join(unread)} enters neither loss, so that no trial can tell "
+            "its values apart; use it in the losses, or leave it out of the search.",
+        )
+
+    jax.eval_shape(check, jax.random.key(0), like)

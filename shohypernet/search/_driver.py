@@ -66,7 +66,8 @@ def run(
 
     Raises:
       ValueError: for a budget below one trial, a bad size, bad data, hyperparameters that don't fit
-        the space, memory for no inner run, or a search that has nothing to do.
+        the space or that neither loss reads, losses that aren't scalars, memory for no inner run,
+        or a search that has nothing to do.
       TypeError: for anything else in place of a problem, a search or an optimizer.
       NonFiniteLoss: if every trial of a seed diverged.
 
@@ -89,6 +90,7 @@ def run(
     data = plans.splits(data, "search.run")
     like = checks.form(random.key(0), problem.space, hyperparams)
     asker = method.bind(problem.space, like)
+    checks.require_consistent(problem, like, data, batch_size)
     populations = Populations(problems.relaxed(problem), optimizer, data, batch_size, memory)
     searches = []
     for seed in each_seed:

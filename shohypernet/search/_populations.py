@@ -6,6 +6,7 @@ once for all of them: their products are one wide one. What is too many for the 
 trained by one population after another.
 """
 
+import functools
 import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ import numpy as np
 import optax
 
 from shohypernet import inner_loop
+from shohypernet._internal.trees import data_as_keys, keys_as_data
 from shohypernet.batches import Data
 from shohypernet.inner_loop import TrainState
 from shohypernet.problem import Problem
@@ -75,8 +77,10 @@ class Populations:
     ) -> None:
         """Compile nothing yet."""
         self.compile_seconds = 0.0
-        self._start = jax.jit(lambda key: inner_loop.start(problem, optimizer, key))
-        self._population = jax.jit(_program(problem, optimizer, batch_size))
+        start = functools.partial(inner_loop.start, problem, optimizer)
+        self._start = jax.jit(lambda key: keys_as_data(start(key)))
+        like = jax.eval_shape(start, jax.random.key(0))
+        self._population = jax.jit(_program(problem, optimizer, batch_size, like))
         self._data, self._memory = data, memory
         self._data_bytes = _bytes(data)
         self._compiled: dict[tuple[int, int], Any] = {}
@@ -157,14 +161,21 @@ class Populations:
 
 
 def _program(
-    problem: Problem, optimizer: optax.GradientTransformation, batch_size: int | None
+    problem: Problem,
+    optimizer: optax.GradientTransformation,
+    batch_size: int | None,
+    like: TrainState,
 ) -> Any:
+    """The program of a population, whose states hold what PRNG keys hold in place of `like`'s."""
+
     def one_step(
         key: Key, state: TrainState, hyperparams: Hyperparams, examples: Any
     ) -> TrainState:
-        return inner_loop.drawn_step(
+        state = data_as_keys(state, like)
+        new, _ = inner_loop.drawn_step(
             problem, optimizer, key, state, hyperparams, examples, batch_size=batch_size
-        )[0]
+        )
+        return keys_as_data(new)
 
     # The key is not mapped, so a seed's inner runs share what is drawn from it.
     all_runs = jax.vmap(one_step, in_axes=(None, 0, 0, None))

@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 import shohypernet as shn
-from shohypernet import hypernets, jacobians, losses, penalties, samplers
+from shohypernet import hypernets, hyperparameters, jacobians, losses, penalties, samplers
 from shohypernet.models import MLP
 
 SGD = optax.sgd(0.1)
@@ -99,6 +99,10 @@ def test_hypernets_and_jacobians(build, message):
             lambda: local(hypernet_optimizer=optax.adam),
             r"needs hypernet_optimizer to be an optax optimizer, got function adam; call it, with "
             r"its step size: adam\(1e-3\)",
+        ),
+        (
+            lambda: shn.unrolled(PROBLEM, optimizer=optax.adam, hyper_optimizer=optax.adam(0.1)),
+            r"unrolled\(\) needs optimizer to be an optax optimizer, got function adam; call it",
         ),
         (
             lambda: centered(jacobians.kronecker(), optimizer=lambda lam: optax.sgd(lam)),
@@ -256,3 +260,9 @@ def test_decays_may_leave_biases_out_but_not_misspell_a_layer(key):
     np.testing.assert_array_equal(gradient["Dense_0"]["bias"], 0.0)
     with pytest.raises(ValueError, match="hyperparameters Dense_1 stand for no weights"):
         problem.train_loss(params, {"Dense_1": {"kernel": 0.5}}, data, key)
+
+
+def test_train_refuses_hyperparameters_of_another_space():
+    problem = PROBLEM._replace(space={"decay": hyperparameters.log(1e-4, 1.0)})
+    with pytest.raises(ValueError, match=r"space \{.decay.: .log.\} doesn.t fit .*dropout"):
+        shn.train(problem, optax.sgd(0.1), jax.random.key(0), {"dropout": 0.1}, INPUTS, steps=1)

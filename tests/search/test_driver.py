@@ -250,3 +250,37 @@ def test_optimizers_of_several_minibatches_serve(search, scripted):
     twice = ([0, 1], [2.0, 5.0], 2, [])
     plain = search(scripted(twice).search, optimizer=optax.sgd(0.5), batch_size=None)
     np.testing.assert_allclose(several.params, plain.params, atol=0.05)
+
+
+def test_an_optimizer_that_draws_goes_on_from_its_own_key(search, scripted, problem, data):
+    """`add_noise` keeps a PRNG key in its state, which the host's NumPy has no type for."""
+    noisy = optax.chain(optax.add_noise(0.1, 0.5, key=jax.random.key(3)), optax.sgd(0.5))
+    result = search(scripted(*PAUSES).search, optimizer=noisy)
+    key = jax.random.split(jax.random.key(0))[1]
+    measured = result.measured
+    for row in (4, 5, 7):
+        weight = train(
+            problem,
+            noisy,
+            key,
+            measured.hyperparams[row],
+            data.train,
+            steps=int(measured.steps[row]),
+            batch_size=2,
+        ).params
+        np.testing.assert_allclose(measured.valid_loss[row], (weight - 3) ** 2, rtol=1e-5)
+
+
+def test_unread_hyperparameters_and_losses_that_are_no_scalars_are_refused(search, problem):
+    space = {"shift": real(), "unused": real()}
+    start = {"shift": 0.0, "unused": 0.0}
+
+    def train_loss(params, hyperparams, batch, key):
+        return (params - hyperparams["shift"] - jnp.mean(batch)) ** 2 / 2
+
+    named = problem._replace(train_loss=train_loss, space=space)
+    with pytest.raises(ValueError, match="hyperparameter unused enters neither loss"):
+        search(random_search(steps=2), problem=named, hyperparams=start)
+    vector = problem._replace(valid_loss=lambda params, hyperparams, batch: batch - params)
+    with pytest.raises(ValueError, match="valid_loss must return a floating-point scalar"):
+        search(random_search(steps=2), problem=vector)
