@@ -8,8 +8,9 @@ DATA         ?= mnist_5k
 DEMO_FLAGS   ?=
 FIGURE_FLAGS ?=
 BENCH_FLAGS  ?=
-# A process for each core; what a file's tests share is made once, in one of them.
-PYTEST_FLAGS ?= -n auto --dist loadfile
+# A process for each core; what a file's tests share is made once, in one of them. Files go in their
+# order, for by number of tests the longest would come last and alone.
+PYTEST_FLAGS ?= -n auto --dist loadfile --no-loadscope-reorder
 
 ifdef QUICK
 DATA := quick
@@ -29,14 +30,15 @@ demo: .venv/.experiments  ## Tune hyperparameters on a small MNIST and draw the 
 test: lint types  ## Lint, check types, run the tests.
 	.venv/bin/python -m pytest $(PYTEST_FLAGS)
 
-# What touches JAX, Flax, optax and Orbax most, and compiles least.
+# What touches JAX, Flax, optax and Orbax most, and compiles least: fully optimized, as users do,
+# where the rest of the tests compiles in haste.
 NEWEST_TESTS := tests/_internal tests/hypernets tests/hypergradients tests/hypertraining tests/fitting/test_driver.py \
   tests/test_problem.py tests/test_inner_loop.py tests/test_hyperparameters.py tests/test_penalties.py
 
 newest:  ## Run some tests with the newest releases that setup.cfg allows (PYTHON=python3.13).
 	$(PYTHON) -m venv --clear .venv-newest
 	.venv-newest/bin/python -m pip install -qq --disable-pip-version-check --no-compile --editable '.[dev]'
-	.venv-newest/bin/python -m pytest $(PYTEST_FLAGS) $(NEWEST_TESTS)
+	XLA_FLAGS= .venv-newest/bin/python -m pytest $(PYTEST_FLAGS) $(NEWEST_TESTS)
 
 lint: .venv/.dev  ## Run ruff.
 	.venv/bin/ruff check .
