@@ -49,5 +49,5 @@ def get_config(data: str = "mnist_5k") -> ConfigDict:
     # time: hyper_learning_rate 0.03, 0.05, 0.1; damping 0, 1e-3, 0.1; iterations 1, 3; inner_steps
     # 5, 10. All ended between 0.0079 and 0.0084.
     config.tuned.update({"rounds": rounds, "batch_size": 100, "learning_rate": 1e-3})
-    config.tuned.update({"hyper_learning_rate": 0.03, "iterations": 1})
+    config.tuned.update({"hyper_learning_rate": 0.03, "products": 2})
     return config

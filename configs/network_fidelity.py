@@ -27,15 +27,17 @@ def get_config(data: str = "mnist_5k") -> ConfigDict:
             "steps": 40 if quick else 5_000,
             "inner_steps": 10,
             "batch_size": 100,
+            "valid_batch_size": 100 if quick else 1_000,
             "learning_rate": 1e-3,  # of the weights: Adam on a cosine
             "jacobian_learning_rate": 1e-3,  # where one is learned: likewise
             "hypernet_learning_rate": 1e-3,  # of the paper's: Adam
             "sampling_scale": 0.003,
             "iterations": 3,
+            "products": 2,
             "damping": 1e-3,  # of the Kronecker curvature
             # Of the reference, in units of the training loss's curvature.
-            "dampings": (1e-3,) if quick else (1e-4, 3e-4, 1e-3, 3e-3, 1e-2),
-            "cg_steps": 10 if quick else 200,
+            "dampings": (1e-3,) if quick else (1e-5, 1e-4, 1e-3),
+            "cg_steps": 10 if quick else 800,
         }
     )
     return config

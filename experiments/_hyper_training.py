@@ -78,6 +78,7 @@ def kronecker(settings: Any) -> ResponseJacobian:
         refresh_every=settings.refresh_every,
         iterations=settings.iterations,
         damping=settings.damping,
+        products=settings.products,
     )
 
 

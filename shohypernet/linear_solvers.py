@@ -35,6 +35,9 @@ def conjugate_gradient(
 ) -> Solver:
     """Conjugate gradients, for a positive definite C.
 
+    If it meets a direction in which C isn't positive, and ends further from b than it began, it
+    returns the x before that direction.
+
     Args:
       steps: maximum number of products.
       tolerance: ‖C x − b‖₂ to stop at, in units of b. It also stops within the rounding of ‖b‖₂.
@@ -58,24 +61,27 @@ def conjugate_gradient(
         enough = jnp.maximum(jnp.square(tolerance), rounding)
 
         def unfinished(carry: Any) -> jax.Array:
-            *_, square, step, _ = carry
+            *_, square, step, _, _ = carry
             return (step < steps) & (square > enough)
 
         def improve(carry: Any) -> Any:
-            value, residual, direction, square, step, best = carry
+            value, residual, direction, square, step, convex, kept = carry
             image = product(direction)
-            length = square / _vdot(direction, image)
+            bend = _vdot(direction, image)
+            convex = convex & (bend > 0)
+            kept = optax.tree.where(convex, value, kept)
+            length = square / bend
             value = optax.tree.add_scale(value, length, direction)
             residual = optax.tree.add_scale(residual, -length, image)
             smaller = _vdot(residual, residual)
             direction = optax.tree.add_scale(residual, smaller / square, direction)
-            best = optax.tree.where(smaller < best[1], (value, smaller), best)
-            return value, residual, direction, smaller, step + 1, best
+            return value, residual, direction, smaller, step + 1, convex, kept
 
-        carry = guess, residual, residual, square, jnp.int32(0), (guess, square)
-        value, _, _, last, step, best = jax.lax.while_loop(unfinished, improve, carry)
-        # It diverges where C is indefinite, or its products are rounded too coarsely.
-        value = optax.tree.where(last <= square, value, best[0])
+        carry = guess, residual, residual, square, jnp.int32(0), jnp.bool(True), guess
+        value, _, _, last, step, convex, kept = jax.lax.while_loop(unfinished, improve, carry)
+        # Where C is indefinite, or its products are rounded too coarsely, it may diverge. (Where C
+        # is definite, the residual may grow on the way too, but x comes nearer all the same.)
+        value = optax.tree.where(convex | (last <= square), value, kept)
         return Solution(value, step if start is None else step + 1)
 
     return solve

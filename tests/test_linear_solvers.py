@@ -46,6 +46,23 @@ def test_conjugate_gradient_is_best_in_its_krylov_space(float64):
     np.testing.assert_allclose(found, best, rtol=1e-12)
 
 
+def test_conjugate_gradient_comes_nearer_although_its_residual_grows(float64):
+    """A stiff direction of which b has little: a step makes the residual 46 times as long."""
+    curvature, target = np.array([1.0] * 9 + [1e4]), np.array([1.0] * 9 + [0.02])
+    found = conjugate_gradient(1)(lambda x: curvature * x, jnp.asarray(target)).value
+    length = target @ target / (target @ (curvature * target))
+    np.testing.assert_allclose(found, length * target, rtol=1e-12)
+    assert np.linalg.norm(target - curvature * found) > 40 * np.linalg.norm(target)
+
+
+def test_conjugate_gradient_keeps_what_it_had_before_a_direction_that_is_not_convex(float64):
+    """C = diag(1, −1.01): the first direction is nearly without curvature, and leads far away."""
+    curvature, target = np.array([1.0, -1.01]), np.array([1.0, 1.0])
+    for steps in (1, 9):
+        found = conjugate_gradient(steps)(lambda x: curvature * x, jnp.asarray(target)).value
+        assert np.linalg.norm(found) < 2
+
+
 # The first step is steepest descent, and leaves a residual of this length.
 FIRST = TARGET - (TARGET @ TARGET) / (TARGET @ MATRIX @ TARGET) * MATRIX @ TARGET
 

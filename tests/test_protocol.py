@@ -25,7 +25,8 @@ from shohypernet.models import MLP
 from shohypernet.samplers import gaussian, local_gaussian
 
 INNER_STEPS, SAMPLES, ROUNDS = 4, 3, 3
-LOOK = INNER_STEPS + 2 * 2  # at the curvature, with two outputs
+LOOK = INNER_STEPS  # at the curvature, one for each batch
+TRACKED = 2  # batches for products with it
 HYPERPARAMS = 3  # numbers in λ
 PRODUCTS = 2  # with the Hessian
 
@@ -120,7 +121,7 @@ GRADIENT_EVALUATIONS = {
     "local_response": [SAMPLES * INNER_STEPS + 1] * ROUNDS,
     "simultaneous": [INNER_STEPS + 1] * ROUNDS,
     "centered_response, linearized": [INNER_STEPS + 1 + 2 * SAMPLES * INNER_STEPS] * ROUNDS,
-    "centered_response, Kronecker": [INNER_STEPS + 2 + LOOK] * ROUNDS,
+    "centered_response, Kronecker": [INNER_STEPS + 2 + LOOK + 3 * TRACKED] * ROUNDS,
     "unrolled": [4 * INNER_STEPS + 1] * ROUNDS,
     "truncated": [INNER_STEPS + 2 * 2 + 1] * ROUNDS,
     "forward": [INNER_STEPS * (1 + 2 * HYPERPARAMS) + 1] * ROUNDS,
@@ -132,10 +133,9 @@ GRADIENT_EVALUATIONS = {
     "hoag": [INNER_STEPS + 4 + 2 * PRODUCTS] * ROUNDS,
 }
 
-# Derivatives that pass through the weights and aren't counted, as they touch no data, less those
-# that are counted and don't pass. Kronecker: products with the penalties' curvature for its
-# diagonal and for three iterations, and looks, which stop at this layer's outputs.
-UNCOUNTED = {"centered_response, Kronecker": (2 * 4 - LOOK) * ROUNDS}
+# Derivatives that pass through the weights and aren't counted, as they touch no data. Kronecker:
+# products with the penalties' curvature, for its diagonal and for twice three iterations.
+UNCOUNTED = {"centered_response, Kronecker": 2 * (1 + 2 * 3) * ROUNDS}
 
 
 @pytest.fixture(scope="module", params=METHODS)

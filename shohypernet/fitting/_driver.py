@@ -113,11 +113,12 @@ def fit(
       FileNotFoundError: if resume is true and workdir holds no run.
       BlockingIOError: if another process runs in workdir.
       OSError: if workdir can't be written; the checkpoints that it has are kept.
-      NonFiniteLoss: if a loss or λ̂ became NaN or infinite.
+      NonFiniteLoss: if a loss or λ̂ of every seed became NaN or infinite, or of any at the start.
       Interrupted: on Ctrl-C or SIGTERM with a workdir, after saving.
 
     Warns:
-      RuntimeWarning: if λ̂ stood still over the last half of the run, or a checkpoint is damaged.
+      RuntimeWarning: if λ̂ stood still over the last half of the run, a checkpoint is damaged, or a
+        loss or λ̂ of some seeds became NaN or infinite: these are named in the result's `lost`.
     """
     checks.require_match(problem, method)
     if resume is True and workdir is None:
@@ -156,6 +157,7 @@ def fit(
         result = _execute(run, progress)
     result = _in_natural_units(problem, result)
     health.warn_if_still(result.history, plan.seeds)
+    health.warn_of_lost(result.lost)
     return result.seed(0) if isinstance(seeds, int | np.integer) else result
 
 
@@ -184,7 +186,7 @@ def _execute(run: _Run, progress: bool | None) -> Result:
     compiled = {steps: chunk.lower().compile() for steps, chunk in chunks.items()}
     compile_seconds = time.perf_counter() - started
 
-    last = records[-1]
+    last, lost = records[-1], health.lost_before(records, plan.seeds, data)
     if done % plan.eval_every and done < plan.steps:
         records.pop()  # the end of a shorter run, and no evaluation of this one
     if directory:
@@ -202,7 +204,7 @@ def _execute(run: _Run, progress: bool | None) -> Result:
             last = histories.after(last, steps, seconds, infos, losses, hyperparams, since=since)
             done += steps
             records.append(last)
-            health.require_finite(last, infos, plan.seeds, data, directory)
+            lost = health.lost_seeds(last, infos, plan.seeds, data, directory, lost)
             _show(bar, last, steps)
             if directory:
                 directory.log(histories.summary(last))
@@ -228,6 +230,7 @@ def _execute(run: _Run, progress: bool | None) -> Result:
         history=histories.stack(records),
         compile_seconds=compile_seconds,
         seeds=tuple(plan.seeds),
+        lost=lost,
     )
 
 
@@ -249,7 +252,7 @@ def _started(run: _Run, seed_keys: jax.Array) -> tuple[Any, list[History]]:
     state = run.programs.start(seed_keys)
     losses = jax.device_get(sharding.whole(run.programs.evaluate(state, run.data)))
     record = histories.first(losses, sharding.whole(state.hyperparams))
-    health.require_finite(record, None, run.plan.seeds, run.data, run.directory)
+    health.lost_seeds(record, None, run.plan.seeds, run.data, run.directory, {})
     return state, [record]
 
 
@@ -270,7 +273,7 @@ def _bar(run: _Run, done: int, progress: bool | None) -> Any:
 
 
 def _show(bar: Any, record: History, steps: int) -> None:
-    train, valid = np.mean(record.valid_loss_on_train), np.mean(record.valid_loss)
+    train, valid = np.nanmean(record.valid_loss_on_train), np.nanmean(record.valid_loss)
     bar.set_postfix(train=f"{train:.4g}", valid=f"{valid:.4g}", refresh=False)
     bar.update(steps)
 

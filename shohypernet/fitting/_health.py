@@ -17,41 +17,77 @@ class NonFiniteLoss(FloatingPointError):
     """A loss or λ̂ became NaN or infinite; the message says which, at which step and why."""
 
 
-def require_finite(
+def lost_seeds(
     record: History,
     infos: Info | None,
     seeds: Sequence[int],
     data: Data,
     directory: RunDirectory | None,
-) -> None:
-    """Raise unless all losses and λ̂ of the steps up to a record are finite.
+    known: dict[int, str],
+) -> dict[int, str]:
+    """The seeds of which some loss or λ̂ isn't finite any more, each with its step and cause.
 
     Args:
-      record: the evaluation after the steps.
+      record: the evaluation after some steps.
       infos: of the steps, each of shape (S, steps); None at the start.
       seeds: of the run.
       data: of the run, which may be the cause.
-      directory: of the run, whose newest checkpoint the message names.
+      directory: of the run, whose newest checkpoint an error names.
+      known: those that were lost before.
 
     Raises:
-      NonFiniteLoss: naming the first step at which something is not finite, and what.
+      NonFiniteLoss: once no seed is left, or at the start, naming the first step at which something
+        is not finite, and what.
     """
     finite = _finite(record, infos)
     every = np.logical_and.reduce(list(finite.values()))
-    if every.all():
-        return
-    column = int(np.argmin(every.all(0)))
-    step = int(record.step) + column + 1 - every.shape[1]
-    bad = [seed for seed, good in zip(seeds, every[:, column], strict=True) if not good]
-    names = [name for name, good in finite.items() if not good[:, column].all()]
-    verb = "is" if len(names) == 1 else "are"
-    kept = "No checkpoint was kept."
+    for row, seed in enumerate(seeds):
+        every[row] |= seed in known
+    lost = dict(known)
+    while not every.all():
+        column = int(np.argmin(every.all(0)))
+        step = int(record.step) + column + 1 - every.shape[1]
+        bad = [seed for seed, good in zip(seeds, every[:, column], strict=True) if not good]
+        new = [seed in bad for seed in seeds]
+        names = [name for name, good in finite.items() if not good[new, column].all()]
+        verb = "is" if len(names) == 1 else "are"
+        found = f"{', '.join(names)} {verb} not finite at step {step}"
+        cause = _cause(names, step, data)
+        lost |= dict.fromkeys(bad, f"{found}. {cause}")
+        if infos is None or len(lost) == len(seeds):
+            raise NonFiniteLoss(f"{found}, seeds {bad}. {_kept(directory)} {cause}")
+        every[new] = True
+    return lost
+
+
+def _kept(directory: RunDirectory | None) -> str:
     if directory and directory.latest_step is not None:
-        kept = f"The checkpoint of step {directory.latest_step} is kept in {directory.path}."
-    raise NonFiniteLoss(
-        f"{', '.join(names)} {verb} not finite at step {step}, seeds {bad}. {kept} "
-        f"{_cause(names, step, data)}"
-    )
+        return f"The checkpoint of step {directory.latest_step} is kept in {directory.path}."
+    return "No checkpoint was kept."
+
+
+def lost_before(records: Sequence[History], seeds: Sequence[int], data: Data) -> dict[int, str]:
+    """Those that `lost_seeds` found in the records of a run that is resumed."""
+    lost: dict[int, str] = {}
+    for record in records[1:]:
+        for row, seed in enumerate(seeds):
+            bad = [name for name, good in _finite(record, None).items() if not good[row].all()]
+            if bad and seed not in lost:
+                step = int(record.step)
+                found = f"{', '.join(bad)} {'is' if len(bad) == 1 else 'are'} not finite"
+                lost[seed] = f"{found} by step {step}. {_cause(bad, step, data)}"
+    return lost
+
+
+def warn_of_lost(lost: dict[int, str]) -> None:
+    """Warn of seeds that ended before the others."""
+    if lost:
+        each = "\n".join(f"seed {seed}: {message}" for seed, message in lost.items())
+        warnings.warn(
+            f"{len(lost)} of the seeds ended before the others, whose results are whole:\n{each}",
+            RuntimeWarning,
+            stacklevel=3,  # who called fit
+        )
 
 
 def _finite(record: History, infos: Info | None) -> dict[str, np.ndarray]:

@@ -30,6 +30,8 @@ class Result(NamedTuple):
       history: metrics of the run.
       compile_seconds: time spent in compiling, in s, which `history.seconds` leaves out.
       seeds: as given, a number or a tuple.
+      lost: seeds that ended before the others, as a loss or λ̂ became NaN or infinite, each with the
+        step and the cause. What is theirs from there on means nothing.
     """
 
     hyperparams: Hyperparams
@@ -40,6 +42,7 @@ class Result(NamedTuple):
     history: History
     compile_seconds: float
     seeds: int | tuple[int, ...]
+    lost: dict[int, str]
 
     def seed(self, index: int) -> "Result":
         """The result of one seed, without the seed axis.
@@ -58,9 +61,11 @@ class Result(NamedTuple):
             return self
         index %= len(seeds)
         history = histories.of_seed(self.history, index)
-        chosen = _at(self._replace(history=None, compile_seconds=None, seeds=None), index)
+        alone = {"history": None, "compile_seconds": None, "seeds": None, "lost": None}
+        chosen = _at(self._replace(**alone), index)
+        lost = {seed: cause for seed, cause in self.lost.items() if seed == seeds[index]}
         return chosen._replace(
-            history=history, compile_seconds=self.compile_seconds, seeds=seeds[index]
+            history=history, compile_seconds=self.compile_seconds, seeds=seeds[index], lost=lost
         )
 
     def describe(self) -> str:
@@ -77,6 +82,7 @@ class Result(NamedTuple):
                 f"  loss {last.valid_loss:.4g} on validation, {last.test_loss:.4g} on test, "
                 f"{last.valid_loss_on_train:.4g} on training examples\n"
                 f"  hyperparameters {hp.describe(hp.UNCONSTRAINED, one.hyperparams)}"
+                + "".join(f"\n  lost: {cause}" for cause in one.lost.values())
             )
         return "\n".join(lines)
 

@@ -114,9 +114,8 @@ def centered_response(
             respond, key_jacobian, state.jacobian_state, params, hyperparams, train_batches
         )
         valid = inner_loop.valid_gradients(inner, trained, hyperparams, valid_batch)
-        last_batch = jax.tree.map(lambda leaf: leaf[-1], train_batches)
-        point = Point(params, hyperparams, last_batch, key_point)
-        through = jacobian.vjp(
+        point = Point(params, hyperparams, train_batches, key_point)
+        through, jacobian_state = jacobian.vjp(
             respond,
             jacobian_state,
             point,
@@ -152,7 +151,9 @@ def _responding(problem: Problem, trained: TrainState, trainable: Params) -> tup
 
 def _moved(problem: Problem, point: Point, cotangent: Params) -> Params:
     """A cotangent without the weights that the training loss doesn't move, and so no λ."""
-    moved = frozen.moved_by_loss(problem, *point)
+    moved = frozen.moved_by_loss(
+        problem, point.params, point.hyperparams, point.last_batch, point.key
+    )
     return jax.tree.map(
         lambda leaf, moves: leaf if moves else jnp.zeros_like(leaf), cotangent, moved
     )

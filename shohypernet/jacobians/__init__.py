@@ -2,6 +2,7 @@
 
 from shohypernet.jacobians._base import Point, ResponseJacobian
 from shohypernet.jacobians._kronecker import kronecker
+from shohypernet.jacobians._layers import LayerType, describe
 from shohypernet.jacobians._linearized import linearized
 
-__all__ = ["Point", "ResponseJacobian", "kronecker", "linearized"]
+__all__ = ["LayerType", "Point", "ResponseJacobian", "describe", "kronecker", "linearized"]

@@ -8,6 +8,8 @@ w₀ are weights trained at λ̂ and J_φ ≈ ∂w*/∂λ there. Only products w
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
+
 from shohypernet.types import Batch, Hyperparams, Key, Params
 
 
@@ -17,14 +19,20 @@ class Point(NamedTuple):
     Attributes:
       params: w₀.
       hyperparams: λ̂, unconstrained.
-      batch: training examples, for what in ∂w*/∂λ depends on them.
+      batches: training batches of the round, with a leading axis, for what in ∂w*/∂λ depends on
+        them.
       key: PRNG key of the stochastic terms of the training loss.
     """
 
     params: Params
     hyperparams: Hyperparams
-    batch: Batch
+    batches: Batch
     key: Key
+
+    @property
+    def last_batch(self) -> Batch:
+        """The last of the batches."""
+        return jax.tree.map(lambda leaf: leaf[-1], self.batches)
 
 
 class ResponseJacobian(NamedTuple):
@@ -38,7 +46,8 @@ class ResponseJacobian(NamedTuple):
         inner-step axis.
       jvp: `jvp(problem, state, point, direction) -> tangent`: J δ, from a tree like λ to one like
         the weights.
-      vjp: `vjp(problem, state, point, cotangent) -> gradient`: Jᵀ v, the other way.
+      vjp: `vjp(problem, state, point, cotangent) -> (gradient, state)`: Jᵀ v, the other way. The
+        state may keep what helps the next round, whose v is nearly the same.
       update_evaluations: `update_evaluations(problem, params, rounds, inner_steps, batch_size)`:
         gradient evaluations that `update` takes in each of some rounds, numbered from 0 on.
       vjp_evaluations: gradient evaluations that a `vjp` takes.
@@ -47,6 +56,6 @@ class ResponseJacobian(NamedTuple):
     init: Callable[..., Any]
     update: Callable[..., Any]
     jvp: Callable[..., Params]
-    vjp: Callable[..., Hyperparams]
+    vjp: Callable[..., tuple[Hyperparams, Any]]
     update_evaluations: Callable[..., Any]
     vjp_evaluations: int

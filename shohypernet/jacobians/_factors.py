@@ -1,299 +1,217 @@
-"""Kronecker factors of the curvature of each dense layer in a Flax model, whatever its loss.
+"""Kronecker factors of the curvature of each layer in a Flax model, whatever its loss.
 
-For a layer s = W a, with a one appended to a for the bias, the Hessian of the training loss in W is
-nearly A ⊗ G,
+For a layer s = W a the Gauss-Newton curvature in W is nearly A ⊗ G,
 
-    A = E[a aᵀ],    G = E[∂²L/∂s ∂sᵀ],
+    A = E[a aᵀ],    G = Σ E[g gᵀ],    g = (∂z/∂s)ᵀ c,    E[c cᵀ] = Λ = ∂²L/∂z²
 
-exactly so where a and the curvature of the outputs are independent, as in a linear model with
-squared error. Both are read off the training loss as it stands, through Flax's method interceptors:
+with z the outputs of the model; exactly so where a and g are independent, as in a linear model with
+squared error. Both are read off one pass back from random c (see `_gauss_newton`), through an
+identity behind each layer whose backward rule gives a aᵀ and g gᵀ. Signs of c differ from example
+to example, so that nothing cancels over them, batch statistics and attention included. A row whose
+g is zero, such as a masked time step, doesn't count in A.
 
-- A is the "gradient" of an identity that is put before each layer, whose backward rule gives aaᵀ;
-- G is the Hessian in a shift that is put behind each layer, the same for all examples. (As random
-  signs for each example would give it, at two gradient evaluations, it was too noisy: with 32
-  times the signs hyper-training of 784-100-10 ended at a validation loss of .0082, not .0089.)
+Where a layer is applied several times for an example (calls, time steps, positions), the gradients
+of these add up before they are squared, which A ⊗ G leaves out. A scale restores the trace:
+E‖∂(cᵀz)/∂W‖², from the same pass.
 
-Martens and Grosse (2015), "Optimizing Neural Networks with Kronecker-factored Approximate
-Curvature", arXiv:1503.05671.
+Martens and Grosse (2015), arXiv:1503.05671; the sampled curvature, and convolutions: Grosse and
+Martens (2016), arXiv:1602.01407; shared weights: Eschenhagen et al. (2023), arXiv:2311.00636.
 """
 
-import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from shohypernet._internal import random
+from shohypernet.jacobians import _gauss_newton as gauss_newton
+from shohypernet.jacobians._layers import Layer, rest, split
 from shohypernet.problem import Problem
-from shohypernet.types import Params
+from shohypernet.types import Batch, Hyperparams, Key, Params
 
-COLUMNS_AT_ONCE = 16  # of a G, which bounds the memory
-
-TrainLoss = Callable[[Any, Any, Any, jax.Array], jax.Array]
-
-
-class Layer(NamedTuple):
-    """A dense layer.
-
-    Attributes:
-      path: the names from the model to the layer, as Flax has them.
-      kernel: which leaf of the flattened weights is its kernel.
-      bias: which is its bias, or None.
-      inputs: length of a, the one for the bias included.
-      outputs: length of s.
-      dtype: of the factors, float32 at least.
-    """
-
-    path: tuple[str, ...]
-    kernel: int
-    bias: int | None
-    inputs: int
-    outputs: int
-    dtype: Any = jnp.float32
+MOST_ROWS = 20_000  # of a call, that A is read off: convolutions have one for each output's place
 
 
 class Factors(NamedTuple):
-    """Of one layer: A, shape (inputs, inputs), and G, shape (outputs, outputs)."""
+    """Statistics of one layer.
+
+    Attributes:
+      inputs: A, shape (inputs, inputs); its diagonal, shape (inputs,), for a table.
+      outputs: G, shape (outputs, outputs).
+      trace: that of the layer's curvature, E‖∂(cᵀz)/∂W‖².
+      applied: rows with a gradient, per example.
+    """
 
     inputs: jax.Array
     outputs: jax.Array
+    trace: jax.Array
+    applied: jax.Array
 
 
 class CurvatureEstimate(NamedTuple):
-    """Curvature of the training loss, as a batch estimates it.
+    """Curvature of the training loss without its penalties, as batches estimate it.
 
     Attributes:
-      layers: the factors of each dense layer.
-      others: tr(H) / size of each other array of weights, an unbiased estimate; H counts the
-        penalties too.
+      layers: the factors of each layer.
+      others: the diagonal for each other array of weights.
     """
 
     layers: list[Factors]
     others: list[jax.Array]
 
 
-def dense_layers(problem: Problem, params: Params | None = None) -> tuple[Layer, ...]:
-    """The dense layers that `problem.init` makes.
+class _Sums(NamedTuple):
+    """Over the rows of one layer in a batch: a aᵀ, rows that count in it, all rows, and g gᵀ."""
 
-    A layer counts if just one kernel in the tree of weights has its path, or a path that ends so.
-
-    Args:
-      problem: its `init` calls Flax Linen modules.
-      params: the weights or their shapes; those of `problem.init` if None.
-
-    Raises:
-      ValueError: if `problem.init` calls no Flax Linen module.
-    """
-    paths: dict[tuple[str, ...], None] = {}  # in the order of the calls, each once
-    modules = []
-
-    def note(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
-        modules.append(context.module)
-        if _is_dense(context):
-            paths[context.module.path] = None
-        return call(*args, **kwargs)
-
-    with nn.intercept_methods(note):
-        # A function of its own, for JAX remembers what it traced before.
-        made = jax.eval_shape(lambda key: problem.init(key), jax.random.key(0))
-    params = made if params is None else params
-    if not modules:
-        raise ValueError(
-            "curvature factors are read off Flax Linen modules, but problem.init calls none. Write "
-            "the model as a flax.linen.Module, or use jacobians.linearized()."
-        )
-    leaves = [
-        (tuple(map(_name, path)), leaf.shape, leaf.dtype)
-        for path, leaf in jax.tree.leaves_with_path(params)
-    ]
-
-    def ending(path: tuple[str, ...]) -> list[int]:
-        return [i for i, (names, *_) in enumerate(leaves) if names[-len(path) :] == path]
-
-    found = []
-    for path in paths:
-        kernels, biases = ending((*path, "kernel")), ending((*path, "bias"))
-        if len(kernels) == 1 and len(biases) < 2 and len(leaves[kernels[0]][1]) == 2:
-            inputs, outputs = leaves[kernels[0]][1]
-            bias = biases[0] if biases else None
-            dtype = jnp.promote_types(leaves[kernels[0]][2], jnp.float32)
-            found.append(Layer(path, kernels[0], bias, inputs + len(biases), outputs, dtype))
-    return tuple(found)
+    inputs: jax.Array
+    used: jax.Array
+    rows: jax.Array
+    outputs: jax.Array
 
 
 def estimate(
     problem: Problem,
     layers: tuple[Layer, ...],
-    params: Any,
-    hyperparams: Any,
-    batches: Any,
-    key: jax.Array,
+    params: Params,
+    hyperparams: Hyperparams,
+    batches: Batch,
+    key: Key,
 ) -> CurvatureEstimate:
-    """The curvature: A from all batches, and what takes more work from the last one.
+    """The curvature, a pass forward and back for each batch.
 
     Args:
-      problem: gives the training loss.
-      layers: from `dense_layers`.
+      problem: a stateless problem.
+      layers: from `layers_of`.
       params: the weights.
-      hyperparams: λ, unconstrained.
+      hyperparams: λ, as the losses of `problem` read it.
       batches: training batches, with a leading axis.
       key: PRNG key of random signs and of the stochastic terms of the loss.
     """
-    key_loss, key_signs = jax.random.split(key)
-    leaves, treedef = jax.tree.flatten(params)
-    others = {i: leaves[i] for i in rest(layers, params)}
-    everything = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batches)
-    last = jax.tree.map(lambda x: x[-1], batches)
+    count = jax.tree.leaves(batches)[0].shape[0]
 
-    def loss(batch: Any, watch: Any, others: Any) -> jax.Array:
-        """The training loss with something done to the inputs and outputs of each layer."""
+    def one(batch: Batch, number: jax.Array, key: Key) -> tuple[CurvatureEstimate, list[jax.Array]]:
+        return _of_batch(problem, layers, params, hyperparams, batch, number, key)
 
-        def intercept(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
-            if not _is_dense(context) or context.module.path not in by_path:
-                return call(*args, **kwargs)
-            (inputs,) = *args, *kwargs.values()
-            return watch(by_path[context.module.path], call, inputs)
+    def body(total: Any, at: Any) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, one(*at)), None
 
-        weights = [others.get(i, leaf) for i, leaf in enumerate(leaves)]
-        with nn.intercept_methods(intercept):
-            return problem.train_loss(
-                jax.tree.unflatten(treedef, weights), hyperparams, batch, key_loss
-            )
-
-    by_path = {layer.path: i for i, layer in enumerate(layers)}
-    calls = [0] * len(layers)
-
-    def count(i: int, call: Any, inputs: jax.Array) -> jax.Array:
-        calls[i] += 1
-        return call(inputs)
-
-    jax.eval_shape(lambda: loss(last, count, {}))
-
-    def with_grams(grams: list[jax.Array]) -> jax.Array:
-        def watch(i: int, call: Any, inputs: jax.Array) -> jax.Array:
-            observe = _observe if layers[i].bias is None else _observe_with_bias
-            return call(observe(inputs, grams[i] / calls[i]))
-
-        return loss(everything, watch, {})
-
-    def with_shift(shift: jax.Array, shifted: int) -> jax.Array:
-        def watch(i: int, call: Any, inputs: jax.Array) -> jax.Array:
-            made = call(inputs)
-            if i != shifted:
-                return made
-            return made + jnp.broadcast_to(shift, made.shape).astype(made.dtype)
-
-        return loss(last, watch, {})
-
-    def curvature(i: int) -> jax.Array:
-        size, dtype = layers[i].outputs, layers[i].dtype
-        gradient = jax.grad(functools.partial(with_shift, shifted=i))
-        columns = jax.lax.map(
-            lambda column: jax.jvp(gradient, (jnp.zeros(size, dtype),), (column,))[1],
-            jnp.eye(size, dtype=dtype),
-            batch_size=COLUMNS_AT_ONCE,
-        )
-        return (columns + columns.T) / 2
-
-    grams = jax.grad(with_grams)(
-        [jnp.zeros((layer.inputs, layer.inputs), layer.dtype) for layer in layers]
+    each = batches, jnp.arange(count), jax.random.split(key, count)
+    first = jax.tree.map(lambda leaf: leaf[0], each)
+    zeros = jax.tree.map(
+        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(one, *first)
     )
-    signs: Any = random.random_like(key_signs, others, jax.random.rademacher)
-    unwatched = jax.grad(lambda others: loss(last, lambda i, call, inputs: call(inputs), others))
-    bent: Any = jax.jvp(unwatched, (others,), (signs,))[1]
-    traces = [jnp.vdot(bent[i], sign) for i, sign in signs.items()]
-    return CurvatureEstimate(
-        [Factors(gram, curvature(i)) for i, gram in enumerate(grams)],
-        [trace / leaf.size for trace, leaf in zip(traces, others.values(), strict=True)],
-    )
-
-
-def evaluations(layers: tuple[Layer, ...], params: Any, batches: int) -> int:
-    """Gradient evaluations of `estimate` on a number of batches, at most.
-
-    One a batch, two for each unit of each layer, as if a product with the Hessian in a layer's
-    outputs had to begin at the model's inputs, and two if there are other weights.
-    """
-    units = sum(layer.outputs for layer in layers)
-    return batches + 2 * units + 2 * bool(rest(layers, params))
-
-
-def split(layers: tuple[Layer, ...], tree: Params) -> list[jax.Array]:
-    """A tree like the weights as blocks: a matrix a layer, its bias last, then the other arrays."""
-    leaves = jax.tree.leaves(tree)
-    matrices = [
-        leaves[layer.kernel]
-        if layer.bias is None
-        else jnp.concatenate([leaves[layer.kernel], leaves[layer.bias][None]])
-        for layer in layers
+    (total, weights), _ = jax.lax.scan(body, zeros, each)
+    mean = jax.tree.map(lambda leaf: leaf / count, total)
+    scaled = [
+        factors._replace(inputs=total.inputs / jnp.maximum(weight, 1))
+        for factors, total, weight in zip(mean.layers, total.layers, weights, strict=True)
     ]
-    return [*matrices, *(leaves[i] for i in rest(layers, tree))]
+    return CurvatureEstimate(scaled, mean.others)
 
 
-def join(layers: tuple[Layer, ...], blocks: list[jax.Array], like: Any) -> Any:
-    """The inverse of `split`, in the dtypes of `like`."""
-    leaves, treedef = jax.tree.flatten(like)
-    dtypes = [leaf.dtype for leaf in leaves]
-    for layer, matrix in zip(layers, blocks, strict=False):
-        if layer.bias is not None:
-            matrix, leaves[layer.bias] = matrix[:-1], matrix[-1]
-        leaves[layer.kernel] = matrix
-    for i, array in zip(rest(layers, like), blocks[len(layers) :], strict=True):
-        leaves[i] = array
-    typed = [leaf.astype(dtype) for leaf, dtype in zip(leaves, dtypes, strict=True)]
-    return jax.tree.unflatten(treedef, typed)
+def _of_batch(
+    problem: Problem,
+    layers: tuple[Layer, ...],
+    params: Params,
+    hyperparams: Hyperparams,
+    batch: Batch,
+    number: jax.Array,
+    key: Key,
+) -> tuple[CurvatureEstimate, list[jax.Array]]:
+    """An estimate with a sum in place of the mean of a aᵀ, and the weights of these sums."""
+    key_loss, key_signs = jax.random.split(key)
+    outputs = gauss_newton.Outputs(problem, layers, hyperparams, batch, key_loss)
+
+    def watched(params: Params, sums: list[_Sums]) -> list[jax.Array]:
+        return outputs.at(params, lambda i, rows, made: _observed(layers[i], rows, made, sums[i]))
+
+    made, pull = jax.vjp(watched, params, [_no_sums(layer) for layer in layers])
+    drawn = gauss_newton.cotangents(outputs, params, made, number, key_signs)
+    gradient, sums = pull(drawn)
+    blocks = split(layers, gradient)
+    examples = jax.tree.leaves(batch)[0].shape[0]
+    found = [
+        Factors(total.inputs, total.outputs, _squares(block).sum(), total.rows / examples)
+        for total, block in zip(sums, blocks, strict=False)
+    ]
+    others = [_squares(block) for block in blocks[len(layers) :]]
+    return CurvatureEstimate(found, others), [total.used for total in sums]
 
 
-def rest(layers: tuple[Layer, ...], tree: Any) -> list[int]:
-    """Which leaves of a tree like the weights are in no dense layer."""
-    inside = {i for layer in layers for i in (layer.kernel, layer.bias)}
-    return [i for i, _ in enumerate(jax.tree.leaves(tree)) if i not in inside]
+def scale(factors: Factors) -> jax.Array:
+    """What A ⊗ G is to be multiplied by."""
+    across = jnp.sum(factors.inputs) if factors.inputs.ndim == 1 else jnp.trace(factors.inputs)
+    product = across * jnp.trace(factors.outputs)
+    shared = (factors.applied > 1) & (product > 0)
+    return jnp.where(shared, factors.trace / jnp.where(shared, product, 1), 1)
 
 
-def without_data(train_loss: TrainLoss) -> TrainLoss:
-    """The training loss with the outputs of its Flax models held constant.
+def none_like(layers: tuple[Layer, ...], params: Params) -> CurvatureEstimate:
+    """An estimate of ones in place of curvatures, in buffers of their own."""
 
-    Its derivatives in the weights are those of the penalties alone.
-    """
+    def ones(layer: Layer) -> Factors:
+        inputs = (
+            jnp.ones(layer.inputs, layer.dtype) if layer.type.table else _eye(layer.inputs, layer)
+        )
+        return Factors(inputs, _eye(layer.outputs, layer), *jnp.ones((2, 1), layer.dtype))
 
-    def hold(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
-        made = call(*args, **kwargs)
-        return jax.lax.stop_gradient(made) if context.module.path == () else made
-
-    def penalties(params: Any, hyperparams: Any, batch: Any, key: jax.Array) -> jax.Array:
-        with nn.intercept_methods(hold):
-            return train_loss(params, hyperparams, batch, key)
-
-    return penalties
+    leaves = jax.tree.leaves(params)
+    others = [jnp.ones(leaves[i].shape, _at_least_single(leaves[i])) for i in rest(layers, params)]
+    return CurvatureEstimate([ones(layer) for layer in layers], others)
 
 
-def _is_dense(context: Any) -> bool:
-    return isinstance(context.module, nn.Dense) and context.method_name == "__call__"
+def _eye(size: int, layer: Layer) -> jax.Array:
+    return jnp.eye(size, dtype=layer.dtype)
 
 
-def _name(entry: Any) -> str:
-    return jax.tree_util.keystr((entry,), simple=True)
+def _squares(block: jax.Array) -> jax.Array:
+    return jnp.square(block.astype(_at_least_single(block)))
+
+
+def _at_least_single(leaf: Any) -> Any:
+    return jnp.promote_types(leaf.dtype, jnp.float32)
+
+
+# --- observing a layer --------------------------------------------------------------------------
+
+
+def _no_sums(layer: Layer) -> _Sums:
+    shape = (layer.inputs,) if layer.type.table else (layer.inputs, layer.inputs)
+    inputs, used, rows = (jnp.zeros(s, layer.dtype) for s in (shape, (), ()))
+    return _Sums(inputs, used, rows, jnp.zeros((layer.outputs, layer.outputs), layer.dtype))
+
+
+def _observed(layer: Layer, rows: jax.Array, made: jax.Array, sums: _Sums) -> jax.Array:
+    if layer.bias is not None:
+        rows = jnp.concatenate([rows, jnp.ones((*rows.shape[:-1], 1), rows.dtype)], axis=-1)
+    return _observe(made, jax.lax.stop_gradient(rows), sums)
 
 
 @jax.custom_vjp
-def _observe(inputs: jax.Array, gram: jax.Array) -> jax.Array:
-    """The inputs as they are; the gradient in `gram` is E[a aᵀ], whatever comes back."""
-    del gram
-    return inputs
+def _observe(made: jax.Array, rows: jax.Array, sums: _Sums) -> jax.Array:
+    """A layer's outputs as they are; the gradient in `sums` is what they stand for."""
+    del rows, sums
+    return made
 
 
-def _observe_backward(kept: Any, cotangent: jax.Array) -> tuple[jax.Array, jax.Array]:
-    inputs, like = kept
-    rows = inputs.reshape(-1, inputs.shape[-1]).astype(like.dtype)
-    return cotangent, rows.T @ rows / len(rows)
+def _observe_forward(made: jax.Array, rows: jax.Array, sums: _Sums) -> tuple[jax.Array, Any]:
+    return made, (rows, sums)
 
 
-_observe.defvjp(lambda inputs, gram: (inputs, (inputs, gram[:0])), _observe_backward)
+def _observe_backward(kept: Any, cotangent: jax.Array) -> tuple[jax.Array, None, _Sums]:
+    rows, like = kept
+    dtype, outputs = like.outputs.dtype, like.outputs.shape[0]
+    g = cotangent.reshape(-1, outputs).astype(dtype)
+    active = jnp.any(g != 0, axis=1).astype(dtype)
+    step = -(-len(g) // MOST_ROWS) | 1  # odd, so as not to fall in step with rows of an image
+    used = active[::step]
+    if like.inputs.ndim == 1:
+        inputs = jnp.zeros_like(like.inputs).at[rows.reshape(-1)[::step]].add(used)
+    else:
+        a = rows.reshape(-1, rows.shape[-1])[::step].astype(dtype)
+        # Selected rather than multiplied: what is masked may be infinite.
+        a = jnp.where(used[:, None] > 0, a, 0)
+        inputs = a.T @ a
+    return cotangent, None, _Sums(inputs, used.sum(), active.sum(), g.T @ g)
 
 
-def _observe_with_bias(inputs: jax.Array, gram: jax.Array) -> jax.Array:
-    # The ones are cut off again, so that the layer sees what it did.
-    ones = jnp.ones((*inputs.shape[:-1], 1), inputs.dtype)
-    return _observe(jnp.concatenate([inputs, ones], axis=-1), gram)[..., :-1]
+_observe.defvjp(_observe_forward, _observe_backward)

@@ -1,49 +1,47 @@
 """A response Jacobian from the curvature of each layer: running averages, and no training.
 
-    J δ = −C⁻¹ (∂²L_train/∂w∂λ) δ,    C = ⊕_layers (A ⊗ G) + ∂²R/∂w² + γ
+    J δ = −H⁻¹ (∂²L_train/∂w∂λ) δ
 
-By the implicit function theorem this is ∂w*/∂λ if C is the Hessian of the training loss. Here C is
-a model of it: the Kronecker factors of each dense layer (see `factors`), running averages that are
-refreshed seldom; for each other array of weights one number, its mean curvature; the exact
-curvature of the penalties R; and a damping γ. In the eigenvectors of A and G, A ⊗ G plus one number
-is a diagonal; conjugate-gradient iterations that start from it account for penalties that differ
-from weight to weight. They touch no data: one costs two products of the eigenvectors of A with the
-weights.
+By the implicit function theorem this is ∂w*/∂λ if H is the Hessian of the training loss. Here it is
+first replaced by a model C (see `_preconditioner`): the Kronecker factors of each layer, running
+averages that are refreshed seldom, a diagonal for all other weights, and the exact curvature of the
+penalties. For a linear model with squared error C is exact. For others it preconditions steps
+towards the solution with the Gauss-Newton curvature H itself, on minibatches, from round to round:
 
-For a linear model with squared error C is exact. The memory is that of the weights, and of A and G
-twice over.
+    v ← v + ρ C⁻¹ (∂L_valid/∂w − H v),    dL_valid/dλ = ∂L_valid/∂λ − (∂²L_train/∂w∂λ)ᵀ v
+
+ρ is at most that which minimizes the quadratic ½ vᵀHv − vᵀ ∂L_valid/∂w along the step, on the same
+batches, so that no step goes further than these allow.
+
+The memory is that of the weights, and of A and G twice over.
 
 Factors: Martens and Grosse (2015), arXiv:1503.05671. Centering: Bae and Grosse (2020),
-arXiv:2010.13514.
+arXiv:2010.13514. Tracking: Dagréou et al. (2022), arXiv:2201.13409 (SOBA).
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 
-from shohypernet._internal import frozen, validation
+from shohypernet._internal import validation
 from shohypernet._internal.batching import same_for_all
 from shohypernet.jacobians import _factors as factors
+from shohypernet.jacobians import _gauss_newton as gauss_newton
 from shohypernet.jacobians._base import Point, ResponseJacobian
-from shohypernet.jacobians._factors import CurvatureEstimate, Factors, Layer
-from shohypernet.linear_solvers import conjugate_gradient
+from shohypernet.jacobians._factors import CurvatureEstimate
+from shohypernet.jacobians._layers import LayerType, layers_of
+from shohypernet.jacobians._preconditioner import Basis, basis, inverse, no_basis
 from shohypernet.problem import Problem
 from shohypernet.types import Batch, Hyperparams, Key, Params
 
-FLOOR = 1e-12  # of a curvature that is divided by
+Solve = Callable[[Params], Params]
 
-
-class Basis(NamedTuple):
-    """The eigenvalues of one layer's A and G, and their eigenvectors in columns."""
-
-    inputs: jax.Array
-    inputs_vectors: jax.Array
-    outputs: jax.Array
-    outputs_vectors: jax.Array
+LONGEST = 10.0  # of the tracked adjoint, in units of C⁻¹ ∂L_valid/∂w: beyond it starts again
 
 
 class KroneckerState(NamedTuple):
@@ -51,29 +49,19 @@ class KroneckerState(NamedTuple):
 
     Attributes:
       average: running average of the estimates.
-      bases: eigenvectors of each dense layer's factors.
+      bases: eigenvectors of each layer's factors.
       rounds: rounds done, scalar int32.
       refreshes: estimates taken, scalar int32.
+      rejected: estimates that weren't finite and were left out, scalar int32.
+      adjoint: v, a tree like the weights; () if it isn't tracked.
     """
 
     average: CurvatureEstimate
     bases: list[Basis]
     rounds: jax.Array
     refreshes: jax.Array
-
-
-class _Block(NamedTuple):
-    """The data's curvature of one block of weights, in a basis where it is diagonal.
-
-    Attributes:
-      curvature: its eigenvalues, of the turned block's shape or one for all.
-      turn: from the block to that basis.
-      turn_back: from the basis to the block, the transpose of `turn`.
-    """
-
-    curvature: jax.Array
-    turn: Callable[[jax.Array], jax.Array]
-    turn_back: Callable[[jax.Array], jax.Array]
+    rejected: jax.Array
+    adjoint: Any
 
 
 def kronecker(
@@ -83,25 +71,36 @@ def kronecker(
     window: int = 10,
     iterations: int = 3,
     damping: float = 1e-3,
+    products: int = 2,
+    rate: float = 0.1,
+    layer_types: Mapping[type[nn.Module], LayerType] | None = None,
 ) -> ResponseJacobian:
-    """J = −C⁻¹ ∂²L_train/∂w∂λ with a Kronecker-factored curvature C, for any Flax model.
+    """J = −H⁻¹ ∂²L_train/∂w∂λ by a Kronecker-factored curvature, for any Flax model.
+
+    Dense layers, convolutions and embeddings have factors, also where they are applied several
+    times for an example; all other weights have a diagonal. `describe` says which.
 
     Args:
       refresh_every: number of rounds between updates of the Kronecker factors. Before as many
         rounds are over, they are updated in rounds 0, 1, 2, 4, 8 and so on, as weights change fast.
-      examples: number of examples for the factors A, in whole batches, if the round has so many.
+      examples: number of examples for an update, in whole batches, if the round has so many.
       window: number of updates in the running average, all alike until there are so many.
       iterations: of conjugate gradients with C, at most. One is enough where each array of weights
         has one decay; where each weight has its own, three are better.
       damping: γ of each array of weights, as a share of its mean curvature.
+      products: number of batches a round for a step of v with the Gauss-Newton curvature itself.
+        None are needed for a linear model with squared error, whose C is exact.
+      rate: ρ, at most.
+      layer_types: types of layer by their class, besides those that are known.
 
     Returns:
-      A ResponseJacobian. An update of the factors counts as `_factors.evaluations` says, and a vjp
-      as one gradient evaluation; products with the penalties' curvature, which touch no data,
-      aren't counted. Its functions raise a ValueError for a problem that calls no Flax module.
+      A ResponseJacobian. An update of the factors counts as one gradient evaluation for each batch,
+      and a vjp as one, and three for each of `products`; products with the penalties' curvature,
+      which touch no data, aren't counted. Its functions raise a ValueError for a problem that calls
+      no Flax module.
 
     Raises:
-      ValueError: for a count below 1, or a negative damping.
+      ValueError: for a count below 1, a negative damping, or a rate that isn't positive.
     """
     validation.whole(
         "kronecker",
@@ -110,7 +109,12 @@ def kronecker(
         window=window,
         iterations=iterations,
     )
+    validation.whole("kronecker", least=0, products=products)
     validation.not_negative("kronecker", damping=damping)
+    validation.positive("kronecker", rate=rate)
+
+    def layers(problem: Problem, params: Params) -> Any:
+        return layers_of(problem, params, layer_types)
 
     def due(rounds: Any) -> Any:
         early = (rounds < refresh_every) & (rounds & (rounds - 1) == 0)
@@ -122,9 +126,22 @@ def kronecker(
     def update_evaluations(
         problem: Problem, params: Params, rounds: Any, inner_steps: int, batch_size: int
     ) -> Any:
-        layers = factors.dense_layers(problem, params)
-        each = factors.evaluations(layers, params, used_batches(inner_steps, batch_size))
-        return jnp.where(due(rounds), each, 0)
+        del problem, params
+        return jnp.where(due(rounds), used_batches(inner_steps, batch_size), 0)
+
+    def init(
+        problem: Problem, key: Key, params: Params, hyperparams: Hyperparams
+    ) -> KroneckerState:
+        del key, hyperparams
+        known = layers(problem, params)
+        none = [jnp.int32(0) for _ in range(3)]
+        adjoint = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), params)
+        return KroneckerState(
+            factors.none_like(known, params),
+            [no_basis(layer) for layer in known],
+            *none,
+            adjoint=adjoint if products else (),
+        )
 
     def update(
         problem: Problem,
@@ -134,163 +151,120 @@ def kronecker(
         hyperparams: Hyperparams,
         train_batches: Batch,
     ) -> tuple[KroneckerState, jax.Array]:
-        layers = factors.dense_layers(problem, params)
         sizes = jax.tree.leaves(train_batches)[0].shape[:2]
-        used = used_batches(*sizes)
-        last_batches = jax.tree.map(lambda leaf: leaf[-used:], train_batches)
+        batches = jax.tree.map(lambda leaf: leaf[-used_batches(*sizes) :], train_batches)
 
         def refresh(state: KroneckerState) -> KroneckerState:
-            new = factors.estimate(problem, layers, params, hyperparams, last_batches, key)
-            share = 1 / jnp.minimum(state.refreshes + 1, window)
-            average = jax.tree.map(
-                lambda old, new: (old + share * (new - old)).astype(old.dtype), state.average, new
+            new = factors.estimate(
+                problem, layers(problem, params), params, hyperparams, batches, key
             )
-            bases = [_basis(layer) for layer in average.layers]
-            return KroneckerState(average, bases, state.rounds, state.refreshes + 1)
+            return _refreshed(state, new, window)
 
         rounds = same_for_all(state.rounds)
         taken = update_evaluations(problem, params, rounds, *sizes)
         state = jax.lax.cond(due(rounds), refresh, lambda state: state, state)
         return state._replace(rounds=state.rounds + 1), taken
 
+    def solver(problem: Problem, state: KroneckerState, point: Point) -> Solve:
+        known = layers(problem, point.params)
+        solve = inverse(problem, known, state.bases, state.average, point, damping)
+        return lambda right: solve(right, iterations)
+
     def jvp(
         problem: Problem, state: KroneckerState, point: Point, direction: Hyperparams
     ) -> Params:
         _, mixed = jax.jvp(_slope(problem, point), (point.hyperparams,), (direction,))
-        solved = _solve(problem, state, point, mixed, iterations, damping)
-        return optax.tree.scale(-1, solved)
+        return optax.tree.scale(-1, solver(problem, state, point)(mixed))
 
     def vjp(
         problem: Problem, state: KroneckerState, point: Point, cotangent: Params
-    ) -> Hyperparams:
-        adjoint = _solve(problem, state, point, cotangent, iterations, damping)
+    ) -> tuple[Hyperparams, KroneckerState]:
+        solve = solver(problem, state, point)
+        adjoint = solve(cotangent)
+        if products:
+            adjoint = _tracked(problem, state, point, solve, cotangent, adjoint, products, rate)
+            state = state._replace(adjoint=adjoint)
         _, pull = jax.vjp(_slope(problem, point), point.hyperparams)
-        return optax.tree.scale(-1, pull(adjoint)[0])
+        return optax.tree.scale(-1, pull(adjoint)[0]), state
 
-    return ResponseJacobian(_init, update, jvp, vjp, update_evaluations, vjp_evaluations=1)
-
-
-def _init(problem: Problem, key: Key, params: Params, hyperparams: Hyperparams) -> KroneckerState:
-    del key, hyperparams
-    layers = factors.dense_layers(problem, params)
-    leaves = jax.tree.leaves(params)
-    average = CurvatureEstimate(
-        [Factors(*(jnp.eye(n, dtype=a.dtype) for n in (a.inputs, a.outputs))) for a in layers],
-        [jnp.ones((), _at_least_single(leaves[i])) for i in factors.rest(layers, params)],
+    return ResponseJacobian(
+        init, update, jvp, vjp, update_evaluations, vjp_evaluations=1 + 3 * products
     )
-    # Arrays of their own, for the buffers of a state may be donated.
-    bases = [Basis(*_identity(a.inputs, a.dtype), *_identity(a.outputs, a.dtype)) for a in layers]
-    return KroneckerState(average, bases, rounds=jnp.int32(0), refreshes=jnp.int32(0))
 
 
-def _identity(size: int, dtype: Any) -> tuple[jax.Array, jax.Array]:
-    return jnp.ones(size, dtype), jnp.eye(size, dtype=dtype)
+def _refreshed(state: KroneckerState, new: CurvatureEstimate, window: int) -> KroneckerState:
+    """The running average with one estimate more, or as it was if that isn't finite."""
+    share = 1 / jnp.minimum(state.refreshes + 1, window)
+    average = jax.tree.map(
+        lambda old, new: (old + share * (new - old)).astype(old.dtype), state.average, new
+    )
+    bases = [basis(layer) for layer in average.layers]
+    finite = jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves((average, bases))])
+    good = jnp.all(finite)
+    average, bases = jax.tree.map(
+        lambda old, new: jnp.where(good, new, old),
+        (state.average, state.bases),
+        (average, bases),
+    )
+    return state._replace(
+        average=average,
+        bases=bases,
+        refreshes=state.refreshes + good,
+        rejected=state.rejected + ~good,
+    )
 
 
-def _solve(
+def _tracked(
     problem: Problem,
     state: KroneckerState,
     point: Point,
-    right: Params,
-    iterations: int,
-    damping: float,
+    solve: Solve,
+    cotangent: Params,
+    start: Params,
+    products: int,
+    rate: float,
 ) -> Params:
-    """C⁻¹ times a tree like the weights."""
-    layers = factors.dense_layers(problem, point.params)
-    _require_whole_layers(problem, layers, point)
-    stiffness = _penalty_curvature(problem, layers, point)
-    targets = _working(factors.split(layers, right))
-    # Times ones it is the diagonal, for penalties that are sums over weights.
-    diagonal = stiffness([jnp.ones_like(target) for target in targets])
-    levels = [jnp.maximum(jnp.mean(block), 0) for block in diagonal]
-    blocks = [
-        *map(_dense_block, state.bases),
-        *map(_flat_block, state.average.others, levels[len(layers) :]),
-    ]
-    bent = [b.curvature + damping * jnp.mean(b.curvature) + FLOOR for b in blocks]
-    # With unit steps y = √(bent + level) x the matrix is nearly the identity.
-    units = [jax.lax.rsqrt(c + level) for c, level in zip(bent, levels, strict=True)]
+    """The adjoint v one step nearer to H⁻¹ ∂L_valid/∂w.
 
-    def product(steps: list[jax.Array]) -> list[jax.Array]:
-        turned = [unit * step for unit, step in zip(units, steps, strict=True)]
-        back = [b.turn_back(x) for b, x in zip(blocks, turned, strict=True)]
-        stiff = [b.turn(x) for b, x in zip(blocks, stiffness(back), strict=True)]
-        parts = zip(units, bent, turned, stiff, strict=True)
-        return [unit * (c * x + r) for unit, c, x, r in parts]
+    It starts at `start` = C⁻¹ ∂L_valid/∂w, also where it has run away from there.
+    """
+    longest = LONGEST * optax.tree.norm(start)
+    tracks = (state.rounds > 1) & (optax.tree.norm(state.adjoint) < longest)
+    adjoint = jax.tree.map(lambda old, new: jnp.where(tracks, old, new), state.adjoint, start)
 
-    scaled = [u * b.turn(t) for u, b, t in zip(units, blocks, targets, strict=True)]
-    steps = conjugate_gradient(iterations)(product, scaled).value
-    solved = [b.turn_back(u * y) for u, b, y in zip(units, blocks, steps, strict=True)]
-    return factors.join(layers, solved, point.params)
+    def over_batches(function: Callable[[gauss_newton.Curvature], Any]) -> Any:
+        """The mean over batches of something of their curvature."""
 
+        def add(total: Any, i: jax.Array) -> tuple[Any, None]:
+            return optax.tree.add(total, at(i)), None
 
-def _require_whole_layers(problem: Problem, layers: tuple[Layer, ...], point: Point) -> None:
-    """Refuse a layer of which a `stop_gradient` holds a part: its factors would mix the two."""
-    moved = jax.tree.leaves(frozen.moved_by_loss(problem, *point))
-    for layer in layers:
-        if layer.bias is not None and moved[layer.kernel] != moved[layer.bias]:
-            still, moves = ("bias", "kernel") if moved[layer.kernel] else ("kernel", "bias")
-            raise ValueError(
-                f"the training loss moves the {moves} of layer {'/'.join(layer.path)} but not its "
-                f"{still}, which kronecker() can't tell apart; freeze the {still} by the optimizer "
-                "instead (optax.multi_transform with optax.set_to_zero)."
-            )
+        def at(i: jax.Array) -> Any:
+            batch = jax.tree.map(lambda leaf: jnp.asarray(leaf)[i], point.batches)
+            outputs = gauss_newton.Outputs(problem, (), point.hyperparams, batch, point.key)
+            return function(gauss_newton.curvature(outputs, point.params))
+
+        steps = jax.tree.leaves(point.batches)[0].shape[0]
+        which = steps - 1 - jnp.arange(products) % steps
+        zeros = jax.tree.map(
+            lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(at, which[0])
+        )
+        total, _ = jax.lax.scan(add, zeros, which)
+        return jax.tree.map(lambda leaf: leaf / products, total)
+
+    bent = over_batches(lambda curvature: curvature.times(adjoint))
+    residual = optax.tree.sub(cotangent, bent)
+    step = solve(residual)
+    form = over_batches(lambda curvature: curvature.form(step))
+    slope = optax.tree.vdot(step, residual)
+    size = jnp.minimum(rate, jnp.where(form > 0, slope / jnp.where(form > 0, form, 1), rate))
+    return jax.tree.map(lambda v, step: (v + size * step).astype(v.dtype), adjoint, step)
 
 
 def _slope(problem: Problem, point: Point) -> Callable[[Hyperparams], Params]:
     """∂L_train/∂w at w₀ as a function of λ."""
-    params, _, batch, key = point
-    return lambda hyperparams: jax.grad(problem.train_loss)(params, hyperparams, batch, key)
 
+    def slope(hyperparams: Hyperparams) -> Params:
+        batch = point.last_batch
+        return jax.grad(problem.train_loss)(point.params, hyperparams, batch, point.key)
 
-def _penalty_curvature(
-    problem: Problem, layers: tuple[Layer, ...], point: Point
-) -> Callable[[list[jax.Array]], list[jax.Array]]:
-    """Products of ∂²R/∂w² with blocks."""
-    params, hyperparams, batch, key = point
-    penalties = factors.without_data(problem.train_loss)
-
-    def slope(params: Params) -> Params:
-        return jax.grad(penalties)(params, hyperparams, batch, key)
-
-    def product(blocks: list[jax.Array]) -> list[jax.Array]:
-        tangent = factors.join(layers, blocks, params)
-        return _working(factors.split(layers, jax.jvp(slope, (params,), (tangent,))[1]))
-
-    return product
-
-
-def _at_least_single(leaf: Any) -> Any:
-    return jnp.promote_types(leaf.dtype, jnp.float32)
-
-
-def _working(blocks: list[jax.Array]) -> list[jax.Array]:
-    return [block.astype(_at_least_single(block)) for block in blocks]
-
-
-def _basis(layer: Factors) -> Basis:
-    # A is positive semidefinite but for rounding, G but for few examples and concave losses.
-    (inputs, inputs_vectors), (outputs, outputs_vectors) = map(_eigh, layer)
-    return Basis(jnp.maximum(inputs, 0), inputs_vectors, jnp.maximum(outputs, 0), outputs_vectors)
-
-
-@jax.custom_batching.sequential_vmap
-def _eigh(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
-    # One matrix at a time. On a CPU each batched call waits for helpers from the pool of threads
-    # that it runs in itself, and with as many such calls at once as threads there are none: seen
-    # with jax 0.10.2, two layers, three seeds and two cores.
-    values, vectors = jnp.linalg.eigh(matrix)
-    return values, vectors
-
-
-def _dense_block(basis: Basis) -> _Block:
-    # Turned, a block lies on its side: XLA on a CPU takes half the time for few rows as for few
-    # columns.
-    a, u, g, q = basis
-    return _Block(
-        jnp.outer(g, a), lambda block: q.T @ (block.T @ u), lambda turned: (q @ (turned @ u.T)).T
-    )
-
-
-def _flat_block(with_penalties: jax.Array, level: jax.Array) -> _Block:
-    return _Block(jnp.maximum(with_penalties - level, 0), lambda block: block, lambda block: block)
+    return slope

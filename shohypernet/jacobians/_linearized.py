@@ -113,7 +113,7 @@ def linearized(
         _, pull = jax.vjp(
             lambda direction: slope(state.hypernet_params, direction), point.hyperparams
         )
-        return pull(cotangent)[0]
+        return pull(cotangent)[0], state
 
     def update_evaluations(
         problem: Problem, params: Params, rounds: Any, inner_steps: int, batch_size: int

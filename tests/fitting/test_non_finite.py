@@ -36,16 +36,50 @@ def test_a_loss_that_is_not_finite_stops_the_run_at_its_step(
     assert_identical(result, calm_result)
 
 
-def test_only_the_seeds_that_went_wrong_are_named():
-    numbers = calm(seeds=range(4), steps=2).state.number
-    threshold = float(np.sort(numbers)[2])
+def losing(numbers, lost, step):
+    """A walk whose training loss becomes NaN for some of the seeds, by their random numbers."""
+    threshold = float(np.sort(numbers)[lost])
 
     def corrupt(state, info):
         corrupted = jnp.where(state.number < threshold, jnp.nan, info.train_loss)
-        return state, info._replace(train_loss=corrupted)
+        poisoned = jnp.where(state.number < threshold, jnp.nan, state.params)
+        return state._replace(params=poisoned), info._replace(train_loss=corrupted)
 
-    expected = np.flatnonzero(numbers < threshold).tolist()
-    with pytest.raises(NonFiniteLoss, match=re.escape(f"step 3, seeds {expected}. No checkpoint")):
+    return walk(on_step=at_step(step, corrupt)), np.flatnonzero(numbers < threshold).tolist()
+
+
+def test_a_seed_that_goes_wrong_ends_alone(tmp_path):
+    alone = calm(seeds=range(4), steps=8)
+    numbers = calm(seeds=range(4), steps=2).state.number
+    method, lost = losing(numbers, 2, 3)
+    with pytest.warns(RuntimeWarning, match=f"2 of the seeds.*\nseed {lost[0]}: the training loss"):
+        result = calm(method, seeds=range(4), steps=8, workdir=tmp_path)
+    assert sorted(result.lost) == lost
+    for seed in range(4):
+        if seed in lost:
+            assert "the training loss is not finite at step 3. A step" in result.lost[seed]
+            assert "lost: the training loss" in result.seed(seed).describe()
+        else:
+            assert not result.seed(seed).lost
+            assert_identical(result.seed(seed), alone.seed(seed))
+    # Whoever goes on is told of them again.
+    with pytest.warns(RuntimeWarning, match=r"2 of the seeds(.|\n)*not finite by step 4"):
+        again = calm(method, seeds=range(4), steps=12, workdir=tmp_path, resume=True)
+    assert sorted(again.lost) == lost
+
+
+def test_only_the_seeds_that_went_wrong_are_named():
+    numbers = calm(seeds=range(4), steps=2).state.number
+    method, lost = losing(numbers, 3, 3)
+    with pytest.warns(RuntimeWarning, match="3 of the seeds"):
+        result = calm(method, seeds=range(4))
+    assert sorted(result.lost) == lost
+
+    def corrupt(state, info):
+        return state, info._replace(train_loss=info.train_loss * jnp.nan)
+
+    everyone = re.escape("step 3, seeds [0, 1, 2, 3]. No checkpoint")
+    with pytest.raises(NonFiniteLoss, match=everyone):
         calm(walk(on_step=at_step(3, corrupt)), seeds=range(4))
 
 
