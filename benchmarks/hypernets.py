@@ -82,7 +82,8 @@ def methods(problem: Problem) -> dict[str, shn.HyperOptimizer]:
 
     return {
         "centered, Kronecker": centered(jacobians.kronecker()),
-        "its factors alone": centered(jacobians.kronecker(products=0)),
+        "the same, 1 iteration": centered(jacobians.kronecker(iterations=1)),
+        "the same, 2 products": centered(jacobians.kronecker(products=2)),
         "centered, elementwise": centered(
             jacobians.linearized(hypernets.elementwise(), optimizer=adam)
         ),

@@ -105,7 +105,7 @@ def tuned(quick: bool) -> ConfigDict:
             "hyper_learning_rate": 0.05,  # Adam on a cosine
             "refresh_every": 50,
             "iterations": 3,
-            "products": 0,  # exact as it is: the model is linear
+            "products": 0,
             "damping": 1e-3,
         }
     )

@@ -113,7 +113,7 @@ def _learned(
 def _kronecker(
     iterations: int, config: Any, steps: int, problem: Problem, **options: Any
 ) -> shn.HyperOptimizer:
-    jacobian = jacobians.kronecker(iterations=iterations, products=0)
+    jacobian = jacobians.kronecker(iterations=iterations)
     optimizer = _on_cosine(config.weights_learning_rate, steps)
     return shn.centered_response(problem, jacobian, optimizer=optimizer, **options)
 

@@ -86,7 +86,7 @@ def _gradient_method(
 
 
 def _centered(problem: Problem, config: Any) -> Method:
-    jacobian = shn.jacobians.kronecker(products=0)  # exact as it is: the model is linear
+    jacobian = shn.jacobians.kronecker()
 
     def build(inner_rate: Any, hyper_rate: Any) -> shn.HyperOptimizer:
         return shn.centered_response(

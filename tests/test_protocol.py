@@ -78,7 +78,7 @@ def _linearized(problem, params, optimizer):
 
 
 def _kronecker(problem, params, optimizer):
-    return jacobians.kronecker()
+    return jacobians.kronecker(products=TRACKED)
 
 
 def _gradient_method(build, **options):

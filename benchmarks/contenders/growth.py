@@ -132,7 +132,7 @@ def centered(problem: Problem) -> GrowthContender:
     A state at a round that is due updates the Kronecker factors in every step, and any other in
     none.
     """
-    jacobian = shn.jacobians.kronecker(refresh_every=REFRESH_EVERY, products=0)
+    jacobian = shn.jacobians.kronecker(refresh_every=REFRESH_EVERY)
     method = shn.centered_response(problem, jacobian, optimizer=_adam(), hyper_optimizer=_adam())
 
     def init(key: jax.Array, hyperparams: Any) -> Any:

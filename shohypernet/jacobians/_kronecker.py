@@ -71,7 +71,7 @@ def kronecker(
     window: int = 10,
     iterations: int = 3,
     damping: float = 1e-3,
-    products: int = 2,
+    products: int = 0,
     rate: float = 0.1,
     layer_types: Mapping[type[nn.Module], LayerType] | None = None,
 ) -> ResponseJacobian:
@@ -88,8 +88,9 @@ def kronecker(
       iterations: of conjugate gradients with C, at most. One is enough where each array of weights
         has one decay; where each weight has its own, three are better.
       damping: γ of each array of weights, as a share of its mean curvature.
-      products: number of batches a round for a step of v with the Gauss-Newton curvature itself.
-        None are needed for a linear model with squared error, whose C is exact.
+      products: number of batches a round for a step of v with the Gauss-Newton curvature itself. It
+        pays where λ and the weights have come to rest, or nearly so: v averages over rounds, and
+        lags behind a λ that moves.
       rate: ρ, at most.
       layer_types: types of layer by their class, besides those that are known.
 

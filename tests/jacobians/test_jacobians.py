@@ -85,7 +85,7 @@ def updated(jacobian: ResponseJacobian, exact: Exact, rounds: int) -> Any:
 
 @pytest.fixture(scope="module")
 def kronecker(exact):
-    jacobian = jacobians.kronecker(iterations=15, damping=0.0, products=0)
+    jacobian = jacobians.kronecker(iterations=15, damping=0.0)
     return jacobian, updated(jacobian, exact, 1)[0]
 
 
@@ -112,7 +112,7 @@ def test_kronecker_s_jvp_is_the_slope_of_the_best_response(exact, kronecker):
 
 
 def test_one_iteration_is_enough_for_one_decay(exact):
-    jacobian = jacobians.kronecker(iterations=1, damping=0.0, products=0)
+    jacobian = jacobians.kronecker(iterations=1, damping=0.0)
     state, _ = updated(jacobian, exact, 1)
     weights = exact.tree(ridge.best_response(exact.ridge, -1.0))
     point = exact.point._replace(params=weights, hyperparams=jnp.float64(-1.0))
