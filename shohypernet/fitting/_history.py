@@ -75,7 +75,9 @@ def after(
       since: steps that `last` counts from an evaluation which stays in the history, where `last`
         itself doesn't: the mean of the norms starts there.
     """
-    norms = infos.hypergradient_norm.sum(1, dtype=np.float64) + last.hypergradient_norm * since
+    norms = infos.hypergradient_norm.sum(1, dtype=np.float64)
+    if since:  # a lost seed's may be infinite, and 0 times that is no number
+        norms = norms + last.hypergradient_norm * since
     return History(
         last.step + np.array(steps),
         last.seconds + np.array(seconds),
