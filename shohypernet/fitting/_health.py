@@ -50,14 +50,17 @@ def lost_seeds(
         bad = [seed for seed, good in zip(seeds, every[:, column], strict=True) if not good]
         new = [seed in bad for seed in seeds]
         names = [name for name, good in finite.items() if not good[new, column].all()]
-        verb = "is" if len(names) == 1 else "are"
-        found = f"{', '.join(names)} {verb} not finite at step {step}"
+        found = f"{_are_not_finite(names)} at step {step}"
         cause = _cause(names, step, data)
         lost |= dict.fromkeys(bad, f"{found}. {cause}")
         if infos is None or len(lost) == len(seeds):
             raise NonFiniteLoss(f"{found}, seeds {bad}. {_kept(directory)} {cause}")
         every[new] = True
     return lost
+
+
+def _are_not_finite(names: Sequence[str]) -> str:
+    return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} not finite"
 
 
 def _kept(directory: RunDirectory | None) -> str:
@@ -74,8 +77,7 @@ def lost_before(records: Sequence[History], seeds: Sequence[int], data: Data) ->
             bad = [name for name, good in _finite(record, None).items() if not good[row].all()]
             if bad and seed not in lost:
                 step = int(record.step)
-                found = f"{', '.join(bad)} {'is' if len(bad) == 1 else 'are'} not finite"
-                lost[seed] = f"{found} by step {step}. {_cause(bad, step, data)}"
+                lost[seed] = f"{_are_not_finite(bad)} by step {step}. {_cause(bad, step, data)}"
     return lost
 
 

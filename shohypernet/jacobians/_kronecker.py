@@ -5,8 +5,9 @@
 By the implicit function theorem this is ∂w*/∂λ if H is the Hessian of the training loss. Here it is
 first replaced by a model C (see `_preconditioner`): the Kronecker factors of each layer, running
 averages that are refreshed seldom, a diagonal for all other weights, and the exact curvature of the
-penalties. For a linear model with squared error C is exact. For others it preconditions steps
-towards the solution with the Gauss-Newton curvature H itself, on minibatches, from round to round:
+penalties. For a linear model with squared error C is exact. For others it can, if asked for
+`products`, precondition steps towards the solution with the Gauss-Newton curvature H itself, on
+minibatches, from round to round:
 
     v ← v + ρ C⁻¹ (∂L_valid/∂w − H v),    dL_valid/dλ = ∂L_valid/∂λ − (∂²L_train/∂w∂λ)ᵀ v
 
@@ -168,8 +169,7 @@ def kronecker(
 
     def solver(problem: Problem, state: KroneckerState, point: Point) -> Solve:
         known = layers(problem, point.params)
-        solve = inverse(problem, known, state.bases, state.average, point, damping)
-        return lambda right: solve(right, iterations)
+        return inverse(problem, known, state.bases, state.average, point, damping, iterations)
 
     def jvp(
         problem: Problem, state: KroneckerState, point: Point, direction: Hyperparams

@@ -59,8 +59,9 @@ def inverse(
     average: CurvatureEstimate,
     point: Point,
     damping: float,
-) -> Callable[[Params, int], Params]:
-    """Products with C⁻¹, as a function of a tree like the weights and of a number of iterations.
+    iterations: int,
+) -> Callable[[Params], Params]:
+    """Products with C⁻¹, as a function of a tree like the weights.
 
     Args:
       problem: a stateless problem.
@@ -69,6 +70,7 @@ def inverse(
       average: of the curvature, for the other arrays.
       point: where the penalties' curvature is taken.
       damping: γ of each array of weights, as a share of its mean curvature.
+      iterations: of conjugate gradients, at most.
 
     Raises:
       ValueError: for a layer of which a `stop_gradient` in the loss holds a part.
@@ -91,7 +93,7 @@ def inverse(
         parts = zip(units, bent, turned, stiff, strict=True)
         return [unit * (c * x + r) for unit, c, x, r in parts]
 
-    def solve(right: Params, iterations: int) -> Params:
+    def solve(right: Params) -> Params:
         targets = _working(split(layers, right))
         scaled = [u * b.turn(t) for u, b, t in zip(units, blocks, targets, strict=True)]
         steps = conjugate_gradient(iterations)(product, scaled).value
