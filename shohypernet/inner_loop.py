@@ -16,7 +16,7 @@ import optax
 
 from shohypernet import hyperparameters as hp
 from shohypernet import problem as problems
-from shohypernet._internal import random, validation
+from shohypernet._internal import convolutions, random, validation
 from shohypernet._internal.trees import split_floats
 from shohypernet.batches import minibatch
 from shohypernet.problem import Problem
@@ -235,10 +235,11 @@ def drawn_step(
     *,
     batch_size: int | None = None,
 ) -> tuple[TrainState, jax.Array]:
-    """`train_step` on a minibatch that the step's own key draws from all examples."""
+    """`train_step` on a minibatch that the step's own key draws from all examples, in a loop."""
     key_batch, key_loss = jax.random.split(key)
     batch = minibatch(key_batch, examples, batch_size)
-    return train_step(problem, optimizer, state, hyperparams, batch, key_loss)
+    with convolutions.as_products():
+        return train_step(problem, optimizer, state, hyperparams, batch, key_loss)
 
 
 def train(
