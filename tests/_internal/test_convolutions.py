@@ -15,7 +15,7 @@ CASES = {
     "valid, a rectangle": nn.Conv(3, (2, 4), padding="VALID"),
     "strides": nn.Conv(3, (3, 3), strides=(2, 3)),
     "dilated": nn.Conv(3, (3, 2), kernel_dilation=(2, 3)),
-    "dilated inputs": nn.Conv(3, (3, 3), input_dilation=2, padding="VALID"),
+    "dilated inputs": nn.Conv(3, (3, 3), input_dilation=2, padding=((1, 0), (0, 2))),
     "groups": nn.Conv(4, (3, 3), feature_group_count=2),
     "circular": nn.Conv(3, (3, 3), padding="CIRCULAR"),
     "explicit padding": nn.Conv(3, (3, 3), padding=((0, 2), (1, 0))),
