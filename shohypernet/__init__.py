@@ -33,6 +33,7 @@ from shohypernet.hypertraining import (
     centered_response,
     global_response,
     local_response,
+    self_tuning,
     simultaneous,
 )
 from shohypernet.inner_loop import Trained, train
@@ -75,6 +76,7 @@ __all__ = [
     "samplers",
     "save",
     "search",
+    "self_tuning",
     "simultaneous",
     "supervised",
     "train",

@@ -4,6 +4,7 @@ Flax's method interceptors find both, so a loss needn't be written in parts.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import flax.linen as nn
@@ -28,15 +29,24 @@ class Outputs:
         """Trace nothing yet."""
         self._loss = lambda params: problem.train_loss(params, hyperparams, batch, key)
 
-    def at(self, params: Params) -> list[jax.Array]:
-        """z: the floating-point outputs of each call of the model, in order."""
+    def at(
+        self, params: Params, within: AbstractContextManager[Any] | None = None
+    ) -> list[jax.Array]:
+        """z: the floating-point outputs of each call of the model, in order.
+
+        Args:
+          params: the weights.
+          within: a context, such as `layers.watched`, for the calls of the model. Of Flax's
+            interceptors the last is the innermost, so it must be entered after the one here: a
+            model may be a single layer.
+        """
         outputs: list[jax.Array] = []
 
         def collect(made: Any) -> Any:
             outputs.extend(leaf for leaf in jax.tree.leaves(made) if _is_floating(leaf))
             return made
 
-        with nn.intercept_methods(_of_model(collect)):
+        with nn.intercept_methods(_of_model(collect)), within or nullcontext():
             self._loss(params)
         if not outputs:
             raise ValueError(

@@ -127,8 +127,7 @@ def _of_batch(
             rows = layers[i].type.rows(module, inputs)
             return _observed(layers[i], rows, made, sums[i])
 
-        with watched(layers, observe):
-            return outputs.at(params)
+        return outputs.at(params, watched(layers, observe))
 
     made, pull = jax.vjp(observed, params, [_no_sums(layer) for layer in layers])
     drawn = gauss_newton.cotangents(outputs, params, made, number, key_signs)
