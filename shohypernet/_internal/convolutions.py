@@ -66,7 +66,11 @@ def conv_general_dilated(
     spans = [(size - 1) * apart + 1 for size, apart in zip(window, rhs_dilation, strict=True)]
     if isinstance(padding, str):
         padding = jax.lax.padtype_to_pads(inputs.shape[1:-1], spans, strides, padding)
-    padded = jnp.pad(inputs, [(0, 0), *padding, (0, 0)])
+    # Divided by a one unknown to the compiler, or it would compute all that makes the inputs,
+    # such as random numbers, once for each offset: behind a division it does so once.
+    first = jax.lax.stop_gradient(inputs.reshape(-1)[0])
+    one = jnp.where(jnp.isfinite(first), 1 + 0 * first, 1)
+    padded = jnp.pad(inputs, [(0, 0), *padding, (0, 0)]) / one
     outputs = [
         (length - span) // stride + 1
         for length, span, stride in zip(padded.shape[1:-1], spans, strides, strict=True)

@@ -1,6 +1,4 @@
-"""Hyper-training: Algorithms 2, 3 and 4 of the paper, one a file, Algorithm 3 centered,
-and self-tuning networks.
-"""
+"""Hyper-training: Algorithms 2, 3 and 4 of the paper, one a file, and what came of them later."""
 
 from shohypernet.hypertraining._centered_response import centered_response
 from shohypernet.hypertraining._global_response import global_response

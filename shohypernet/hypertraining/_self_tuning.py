@@ -6,9 +6,9 @@
     φ ← φ − α ∇_φ mean_b L_train(f₀ + ∂f/∂h (λ_b − λ̂), λ_b, x_b)    how they respond to λ
     λ̂, σ ← their step along ∇ [mean_b L_valid(w_φ(λ_b), x_b) − τ Σ_i log(σ_i √(2πe))]
 
-w_φ is the response of `_structured_response`, φ its U, V, C and c. Only the validation loss moves λ̂,
-and only through the response, so that the training loss needs no derivative in λ: dropout rates,
-augmentations and whole numbers will do.
+w_φ is the response of `_structured_response`, φ its U, V, C and c. Only the validation loss moves
+λ̂, and only through the response, so that the training loss needs no derivative in λ: dropout
+rates, augmentations and whole numbers will do.
 
 MacKay et al. (2019), "Self-Tuning Networks: Bilevel Optimization of Hyperparameters using
 Structured Best-Response Functions", arXiv:1903.03088. Bae and Grosse (2020), "Delta-STN: Efficient
@@ -16,7 +16,7 @@ Bilevel Optimization for Neural Networks using Structured Response Jacobians", a
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -247,13 +247,14 @@ def _linearized_update(
         network.problem, optimizers.weights, trained, state.hyperparams, batch, key_weights
     )
 
-    def response_loss(responses: tuple[LayerResponse, ...]) -> jax.Array:
+    def response_loss(responses: Any) -> jax.Array:
         at = state.params, responses, state.model_state, batch, key_response
         return perturbed.train_loss(network, state.distribution, *at)
 
-    gradient = jax.grad(response_loss)(state.responses)
+    phi: Any = state.responses
+    gradient = jax.grad(response_loss)(phi)
     responses, response_opt_state = inner_loop.apply_gradient(
-        optimizers.responses, gradient, state.response_opt_state, state.responses, value=loss
+        optimizers.responses, gradient, state.response_opt_state, phi, value=loss
     )
     state = state._replace(
         params=trained.params,
@@ -270,16 +271,17 @@ def _joint_update(
 ) -> tuple[SelfTuningState, jax.Array]:
     """W and φ together, at draws of λ."""
 
-    def joint_loss(params: Params, responses: tuple[LayerResponse, ...]) -> jax.Array:
+    def joint_loss(params: Params, responses: Any) -> jax.Array:
         at = params, responses, state.model_state, batch, key
         return perturbed.train_loss(network, state.distribution, *at)
 
-    loss, gradients = jax.value_and_grad(joint_loss, (0, 1))(state.params, state.responses)
+    phi: Any = state.responses
+    loss, gradients = jax.value_and_grad(joint_loss, (0, 1))(state.params, phi)
     params, opt_state = inner_loop.apply_gradient(
         optimizers.weights, gradients[0], state.opt_state, state.params, value=loss
     )
     responses, response_opt_state = inner_loop.apply_gradient(
-        optimizers.responses, gradients[1], state.response_opt_state, state.responses, value=loss
+        optimizers.responses, gradients[1], state.response_opt_state, phi, value=loss
     )
     state = state._replace(
         params=params,
