@@ -123,8 +123,8 @@ def valid_loss(
     held = problems.with_state(network.problem, model_state)
     center, unravel = ravel_pytree(distribution.center)
     groups, count = _groups(network, batch)
-    drawn = center + _steps(distribution, key, count)
-    moved = drawn - jax.lax.stop_gradient(center) if network.linearized else drawn
+    drawn = center[None] + _steps(distribution, key, count)
+    moved = drawn - jax.lax.stop_gradient(center)[None] if network.linearized else drawn
 
     def one(drawn: jax.Array, moved: jax.Array, examples: Batch) -> jax.Array:
         with _responding(network, responses, moved):
@@ -143,7 +143,7 @@ def _widths(distribution: Distribution) -> jax.Array:
 def _steps(distribution: Distribution, key: Key, count: int) -> jax.Array:
     """σ ∘ ε_b for each draw, shape (count, n)."""
     widths = _widths(distribution)
-    return widths * jax.random.normal(key, (count, widths.size), widths.dtype)
+    return widths[None] * jax.random.normal(key, (count, widths.size), widths.dtype)
 
 
 def _groups(network: Network, batch: Batch) -> tuple[Batch, int]:

@@ -221,6 +221,7 @@ def _init(
     started = 0.0 if network.linearized else 0.01
     count = ravel_pytree(hyperparams)[0].size
     responses = structured.init(key_response, network.layers, trained.params, count, started)
+    phi: Any = responses
     raw = float(np.log(np.expm1(scale)))
     scales = jax.tree.map(lambda leaf: jnp.full_like(leaf, raw), hyperparams)
     return SelfTuningState(
@@ -231,7 +232,7 @@ def _init(
         hyper_opt_state=optimizers.hyperparams.init(hyperparams),
         scale_opt_state=optimizers.hyperparams.init(scales),
         opt_state=trained.opt_state,
-        response_opt_state=optimizers.responses.init(responses),
+        response_opt_state=optimizers.responses.init(phi),
         model_state=trained.model_state,
         rounds=jnp.zeros((), jnp.int32),
     )

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from shohypernet._internal.layers import Layer, watched
 from shohypernet.types import Key, Params
@@ -89,10 +90,10 @@ def responding(
         without_bias: Any = {"use_bias": False} if response.bias is not None else {}
         copied: Any = module.clone(parent=None, name=None, **without_bias)
         other = copied.apply({"params": {layer.type.weights: response.weights}}, inputs)
-        made = outputs + _gates(response.to_weights, moved, response.weights, layer) * other
+        made = outputs + _over(_gates(response.to_weights, moved, response.weights, layer), other)
         if response.bias is not None and response.to_bias is not None:
             gates = _gates(response.to_bias, moved, response.weights, layer)
-            made = made + gates * response.bias
+            made = made + _over(gates * response.bias, jnp.ones_like(made))
         return made.astype(outputs.dtype)
 
     return watched(layers, respond)
@@ -116,7 +117,7 @@ def weights_at(
     for layer, response in zip(layers, responses, strict=True):
         gates = _gates(response.to_weights, moved, response.weights, layer)
         kernel = leaves[layer.kernel]
-        leaves[layer.kernel] = kernel + (gates * response.weights).astype(kernel.dtype)
+        leaves[layer.kernel] = kernel + _over(gates, response.weights).astype(kernel.dtype)
         if layer.bias is not None and response.bias is not None and response.to_bias is not None:
             gates = _gates(response.to_bias, moved, response.weights, layer)
             bias = leaves[layer.bias]
@@ -128,3 +129,8 @@ def _gates(to_outputs: jax.Array, moved: jax.Array, weights: jax.Array, layer: L
     """U h in the shape of the layer's outputs: the last axes of its weights."""
     axes = next(n for n in range(1, weights.ndim) if math.prod(weights.shape[-n:]) == layer.outputs)
     return (moved.astype(to_outputs.dtype) @ to_outputs).reshape(weights.shape[-axes:])
+
+
+def _over(gates: jax.Array, array: jax.Array) -> jax.Array:
+    """The product of gates with the last axes of an array."""
+    return gates.reshape((1,) * (array.ndim - gates.ndim) + gates.shape) * array
