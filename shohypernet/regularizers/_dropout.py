@@ -108,7 +108,7 @@ def dropped(key: Key, inputs: jax.Array, rate: Any, shared: Any = ()) -> jax.Arr
         1 if axis in [s % inputs.ndim for s in shared] else n for axis, n in enumerate(inputs.shape)
     ]
     kept = jax.random.bernoulli(key, 1 - rate, shape)
-    return jnp.where(kept, inputs / (1 - rate).astype(inputs.dtype), 0).astype(inputs.dtype)
+    return jnp.where(kept, inputs / jnp.asarray(1 - rate, inputs.dtype), 0).astype(inputs.dtype)
 
 
 def require_start(function: str, start: Any, space: Any) -> Any:

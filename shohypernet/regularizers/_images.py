@@ -134,7 +134,7 @@ def cutout(
         def covered(axis: int, length: int) -> jax.Array:
             """Which places along an axis each square covers, shape (count, most_holes, length)."""
             first = centers[axis, ..., None] - jnp.floor(side / 2)
-            places = jnp.arange(length)
+            places = jnp.arange(length)[None, None]
             return (places >= first) & (places < first + side)
 
         squares = covered(0, height)[..., :, None] & covered(1, width)[..., None, :]
@@ -206,8 +206,8 @@ def resampled(images: jax.Array, factors: jax.Array, offsets: jax.Array) -> jax.
 
     def matrices(length: int, factor: jax.Array, offset: jax.Array) -> jax.Array:
         places, center = jnp.arange(length, dtype=images.dtype), (length - 1) / 2
-        source = (places - center - offset[:, None]) / factor[:, None] + center
-        return jnp.maximum(0, 1 - jnp.abs(source[..., None] - places))
+        source = (places[None] - center - offset[:, None]) / factor[:, None] + center
+        return jnp.maximum(0, 1 - jnp.abs(source[..., None] - places[None, None]))
 
     rows = matrices(images.shape[1], factors[0], offsets[0])
     columns = matrices(images.shape[2], factors[1], offsets[1])
@@ -229,8 +229,9 @@ def rotated(images: jax.Array, angles: jax.Array) -> jax.Array:
     rows, columns = jnp.meshgrid(
         jnp.arange(height) - center[0], jnp.arange(width) - center[1], indexing="ij"
     )
-    row = jnp.cos(angles) * rows + jnp.sin(angles) * columns + center[0]
-    column = jnp.cos(angles) * columns - jnp.sin(angles) * rows + center[1]
+    cos, sin = jnp.cos(angles), jnp.sin(angles)
+    row = cos * rows[None] + sin * columns[None] + center[0]
+    column = cos * columns[None] - sin * rows[None] + center[1]
     above, left = jnp.floor(row), jnp.floor(column)
     down, right = (row - above)[..., None], (column - left)[..., None]
     # A border of black, in which all that lies further outside is read.
