@@ -94,6 +94,8 @@ METHODS = {
     "simultaneous": _simultaneous,
     "centered_response, linearized": _centered(_linearized),
     "centered_response, Kronecker": _centered(_kronecker),
+    "self_tuning": _gradient_method(shn.self_tuning, scale=0.1),
+    "self_tuning, not linearized": _gradient_method(shn.self_tuning, linearized=False, scale=0.1),
     "unrolled": _gradient_method(shn.unrolled, segment=2),
     "truncated": _gradient_method(shn.truncated, backward_steps=2),
     "forward": _gradient_method(shn.forward),
@@ -122,6 +124,8 @@ GRADIENT_EVALUATIONS = {
     "simultaneous": [INNER_STEPS + 1] * ROUNDS,
     "centered_response, linearized": [INNER_STEPS + 1 + 2 * SAMPLES * INNER_STEPS] * ROUNDS,
     "centered_response, Kronecker": [INNER_STEPS + 2 + LOOK + 3 * TRACKED] * ROUNDS,
+    "self_tuning": [3 * INNER_STEPS + 2] * ROUNDS,
+    "self_tuning, not linearized": [2 * INNER_STEPS + 2] * ROUNDS,
     "unrolled": [4 * INNER_STEPS + 1] * ROUNDS,
     "truncated": [INNER_STEPS + 2 * 2 + 1] * ROUNDS,
     "forward": [INNER_STEPS * (1 + 2 * HYPERPARAMS) + 1] * ROUNDS,
@@ -135,7 +139,14 @@ GRADIENT_EVALUATIONS = {
 
 # Derivatives that pass through the weights and aren't counted, as they touch no data. Kronecker:
 # products with the penalties' curvature, for its diagonal and for twice three iterations.
-UNCOUNTED = {"centered_response, Kronecker": 2 * (1 + 2 * 3) * ROUNDS}
+# Self-tuning: two draws of the penalty for each inner step. Its response has weights of its own,
+# through which two of what is counted for an inner step pass (one if not linearized), and all of
+# the hyper-step.
+UNCOUNTED = {
+    "centered_response, Kronecker": 2 * (1 + 2 * 3) * ROUNDS,
+    "self_tuning": (2 * INNER_STEPS - 2 * INNER_STEPS - 2) * ROUNDS,
+    "self_tuning, not linearized": (2 * INNER_STEPS - INNER_STEPS - 2) * ROUNDS,
+}
 
 
 @pytest.fixture(scope="module", params=METHODS)
