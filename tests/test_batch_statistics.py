@@ -36,6 +36,10 @@ METHODS = {
         hyper_optimizer=OPTIMIZER,
         solver=linear_solvers.conjugate_gradient(3),
     ),
+    # Its Info is of λ drawn around λ̂.
+    "self_tuning": lambda problem: shn.self_tuning(
+        problem, optimizer=OPTIMIZER, hyper_optimizer=OPTIMIZER, scale=1e-4
+    ),
     "truncated": lambda problem: shn.truncated(
         problem, optimizer=OPTIMIZER, hyper_optimizer=OPTIMIZER, backward_steps=2
     ),

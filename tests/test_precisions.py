@@ -31,6 +31,8 @@ METHODS = {
     "linearized": lambda p: shn.centered_response(
         p, jacobians.linearized(hypernets.linear(), optimizer=SGD), **INNER
     ),
+    "self_tuning": lambda p: shn.self_tuning(p, **INNER),
+    "self_tuning, not linearized": lambda p: shn.self_tuning(p, linearized=False, **INNER),
     "unrolled": lambda p: shn.unrolled(p, **INNER),
     "truncated": lambda p: shn.truncated(p, backward_steps=2, **INNER),
     "forward": lambda p: shn.forward(p, **INNER),

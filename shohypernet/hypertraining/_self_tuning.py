@@ -122,7 +122,7 @@ def self_tuning(
     Returns:
       A HyperOptimizer whose round takes 3 · inner steps + 2 gradient evaluations, or, not
       linearized, 2 · inner steps + 2: the product of a layer with its response counts as a second
-      one.
+      one. The validation loss of its Info is the mean at the λ_b.
 
     Raises:
       TypeError: for something that is no problem or optimizer.
