@@ -23,10 +23,13 @@ from shohypernet.datasets import DataError
 from shohypernet.fitting import History, Interrupted, NonFiniteLoss, Result, fit
 from shohypernet.hypergradients.back_optimization import back_optimization
 from shohypernet.hypergradients.drmad import drmad
+from shohypernet.hypergradients.f2sa import f2sa
 from shohypernet.hypergradients.forward import forward, real_time
 from shohypernet.hypergradients.hoag import hoag
 from shohypernet.hypergradients.implicit import implicit
 from shohypernet.hypergradients.reversible import reversible
+from shohypernet.hypergradients.saba import saba
+from shohypernet.hypergradients.soba import soba
 from shohypernet.hypergradients.unrolled import truncated, unrolled
 from shohypernet.hyperoptimizer import HyperOptimizer, Info
 from shohypernet.hypertraining import (
@@ -55,6 +58,7 @@ __all__ = [
     "datasets",
     "diagnostics",
     "drmad",
+    "f2sa",
     "fit",
     "forward",
     "global_response",
@@ -72,10 +76,12 @@ __all__ = [
     "real_time",
     "reversible",
     "ridge",
+    "saba",
     "samplers",
     "save",
     "search",
     "simultaneous",
+    "soba",
     "supervised",
     "train",
     "truncated",

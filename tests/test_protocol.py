@@ -106,6 +106,13 @@ METHODS = {
         problem, optimizer=optimizer, hyper_optimizer=optimizer
     ),
     "implicit": _gradient_method(shn.implicit, solver=linear_solvers.conjugate_gradient(PRODUCTS)),
+    "implicit, Nyström": _gradient_method(
+        shn.implicit, solver=linear_solvers.nystrom(PRODUCTS, damping=0.1)
+    ),
+    "soba": _gradient_method(shn.soba),
+    "saba": _gradient_method(shn.saba, train_blocks=3, valid_blocks=5),
+    "f2sa": _gradient_method(shn.f2sa, multiplier=10.0),
+    "f2sa, symmetric": _gradient_method(shn.f2sa, multiplier=10.0, symmetric=True),
     "hoag": lambda problem, params, optimizer: shn.hoag(
         problem,
         optimizer=optimizer,
@@ -130,12 +137,19 @@ GRADIENT_EVALUATIONS = {
     "drmad": [3 * INNER_STEPS + 1] * ROUNDS,
     "back_optimization": [3 * INNER_STEPS + 1] * ROUNDS,
     "implicit": [INNER_STEPS + 2 + 2 * PRODUCTS] * ROUNDS,
+    "implicit, Nyström": [INNER_STEPS + 2 + 2 * PRODUCTS] * ROUNDS,
+    "soba": [4 * INNER_STEPS] * ROUNDS,
+    "saba": [4 * INNER_STEPS] * ROUNDS,
+    "f2sa": [3 * (INNER_STEPS + 1)] * ROUNDS,
+    "f2sa, symmetric": [4 * (INNER_STEPS + 1)] * ROUNDS,
     "hoag": [INNER_STEPS + 4 + 2 * PRODUCTS] * ROUNDS,
 }
 
 # Derivatives that pass through the weights and aren't counted, as they touch no data. Kronecker:
 # products with the penalties' curvature, for its diagonal and for twice three iterations.
 UNCOUNTED = {"centered_response, Kronecker": 2 * (1 + 2 * 3) * ROUNDS}
+# F2SA's last derivatives are in λ alone, and pass through no weights: counted, and not seen.
+UNCOUNTED |= {"f2sa": -3 * ROUNDS, "f2sa, symmetric": -4 * ROUNDS}
 
 
 @pytest.fixture(scope="module", params=METHODS)
