@@ -16,7 +16,7 @@ import optax
 
 from shohypernet import inner_loop
 from shohypernet import problem as problems
-from shohypernet._internal import frozen
+from shohypernet._internal import frozen, validation
 from shohypernet._internal.trees import typed
 from shohypernet.hypergradients import _restarts as restarts
 from shohypernet.hypergradients import curvature
@@ -139,6 +139,20 @@ def residual(train: TrainTerms, valid: ValidTerms, moved: Params) -> Params:
         valid.slope,
         moved,
     )
+
+
+def optimizer_of_adjoint(
+    function: str, parts: Parts, adjoint_optimizer: optax.GradientTransformation | None
+) -> optax.GradientTransformation:
+    """That of the weights if None is given.
+
+    Raises:
+      TypeError: for something that is no optimizer.
+    """
+    if adjoint_optimizer is None:
+        return parts.optimizer
+    (checked,) = validation.optimizer(function, adjoint_optimizer=adjoint_optimizer)
+    return checked
 
 
 def tracked(

@@ -105,10 +105,7 @@ def saba(
       Dagréou et al. (2022), arXiv:2201.13409.
     """
     parts = restarts.parts("saba", problem, optimizer, hyper_optimizer)
-    (adjoint_optimizer,) = validation.optimizer(
-        "saba",
-        adjoint_optimizer=parts.optimizer if adjoint_optimizer is None else adjoint_optimizer,
-    )
+    of_adjoint = tracking.optimizer_of_adjoint("saba", parts, adjoint_optimizer)
     validation.whole("saba", train_blocks=train_blocks, valid_blocks=valid_blocks)
 
     def memory(params: Params, hyperparams: Hyperparams) -> SabaMemory:
@@ -142,7 +139,7 @@ def saba(
         valid, of_valid = corrected(memory.valid, j, made.valid)
         return made._replace(train=train, valid=valid, memory=SabaMemory(of_train, of_valid))
 
-    made = tracking.tracked(parts, adjoint_optimizer, estimate, memory, problem)
+    made = tracking.tracked(parts, of_adjoint, estimate, memory, problem)
     return made._replace(whole_batches=True)
 
 

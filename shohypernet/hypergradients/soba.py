@@ -12,12 +12,12 @@ Dagréou, Ablin, Vaiter and Moreau (2022), "A framework for bilevel optimization
 stochastic and global variance reduction algorithms", arXiv:2201.13409, Algorithm 1.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import optax
 
-from shohypernet._internal import frozen, validation
+from shohypernet._internal import frozen
 from shohypernet.hypergradients import _restarts as restarts
 from shohypernet.hypergradients import _tracking as tracking
 from shohypernet.hyperoptimizer import HyperOptimizer
@@ -105,14 +105,9 @@ def soba(
       Algorithm 1 of Dagréou et al. (2022), arXiv:2201.13409.
     """
     parts = restarts.parts("soba", problem, optimizer, hyper_optimizer)
-    (adjoint_optimizer,) = validation.optimizer(
-        "soba",
-        adjoint_optimizer=parts.optimizer if adjoint_optimizer is None else adjoint_optimizer,
-    )
+    of_adjoint = tracking.optimizer_of_adjoint("soba", parts, adjoint_optimizer)
 
-    def estimate(memory: tuple[()], *at: object) -> tracking.Estimate:
+    def estimate(memory: tuple[()], *at: Any) -> tracking.Estimate:
         return tracking.estimate(parts.problem, *at)
 
-    return tracking.tracked(
-        parts, adjoint_optimizer, estimate, lambda params, hyperparams: (), problem
-    )
+    return tracking.tracked(parts, of_adjoint, estimate, lambda params, hyperparams: (), problem)
