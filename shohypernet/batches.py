@@ -17,7 +17,7 @@ class Examples(NamedTuple):
 
 
 class NumberedExamples(NamedTuple):
-    """Examples that carry their numbers in the split, `numbers`, shape (n,), into every minibatch."""
+    """Examples with their numbers in the split, shape (n,), which every minibatch carries."""
 
     inputs: jax.Array
     targets: jax.Array
