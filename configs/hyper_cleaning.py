@@ -32,9 +32,9 @@ def get_config(data: str = "mnist_5k") -> ConfigDict:
             "decay": 3e-3,
             "inner_steps": 5,
             "inner_rate": 0.02,  # Adam, with all images
-            "momentum_rate": 0.1,  # SGD with momentum, of F2SA
+            "momentum_rate": 0.3,  # SGD with momentum, of F2SA
             "hyper_rate": 0.3,  # Adam on a cosine
-            "products": 10,  # of conjugate gradients and Nyström
+            "products": 5,  # of conjugate gradients and Nyström
             "nystrom_damping": 0.01,
             "multiplier": 30.0,  # of F2SA
             "batch_size": 50 if quick else 100,  # of SOBA and SABA

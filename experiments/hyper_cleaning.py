@@ -75,7 +75,8 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
     # Of the last seed, whose labels they are.
     paths = {name: _found_on_the_way(each, wrong) for name, each in tuned.items()}
     weights = np.asarray(tuned[KRONECKER].hyperparams)
-    figure = _hyper_cleaning_plot.draw(outcomes, paths, weights, wrong)
+    reference = outcomes[FILTER][-1].found.f1
+    figure = _hyper_cleaning_plot.draw(outcomes, paths, weights, wrong, reference)
     _plots.save_figure(figure, workdir, NAME)
     arrays = {"wrong": wrong} | {
         f"{name}: weights": each.hyperparams for name, each in tuned.items()
