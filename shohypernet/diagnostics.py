@@ -128,14 +128,14 @@ def untunable(
     Args:
       problem: the bilevel problem.
       hyperparams: λ as the run would start, in natural units.
-      train_batch: training examples. If they carry whole numbers that hyperparameters are looked
-        up by (labels, or the numbers of `batches.numbered`), those that these examples don't select
-        are not reported, for others may; with all examples none is reported wrongly or missed.
+      train_batch: training examples. If hyperparameters are looked up by their whole numbers
+        (labels, or those of `batches.numbered`), the ones that these don't select are not
+        reported, for other examples may.
       valid_batch: validation examples.
       key: PRNG key of the weights and directions that are tried.
       optimizer: that of the weights, for `unrolled`, `truncated`, `forward`, `real_time` and
-        `drmad`. None for hyper-training, `implicit`, `hoag`, `reversible` and `back_optimization`,
-        which see the training loss alone.
+        `drmad`. None for hyper-training, `implicit`, `hoag`, `soba`, `saba`, `f2sa`, `reversible`
+        and `back_optimization`, which see the training loss alone.
       sampled: whether the method compares training losses at sampled λ, as `global_response` and
         `local_response` do. These need no derivative of the training loss in λ.
 
