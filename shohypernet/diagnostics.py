@@ -167,12 +167,9 @@ def untunable(
             continue
         if not (stuck.all() or any(felt)) and _looked_up(hyperparams, train_batch, *given)[i]:
             continue
-        if np.any(np.asarray(by_train[i])[stuck] != 0):
-            reason = WITHOUT_WEIGHTS
-        elif any(felt):
-            reason = WITHOUT_DERIVATIVE
-        else:
-            reason = NOT_IN_LOSSES if optimizer is None else _UNUSED
+        constant = not np.any(np.asarray(by_train[i])[stuck] != 0)
+        unused = NOT_IN_LOSSES if optimizer is None else _UNUSED
+        reason = (WITHOUT_DERIVATIVE if any(felt) else unused) if constant else WITHOUT_WEIGHTS
         some = "" if stuck.all() else f", {stuck.sum():,} of its {stuck.size:,} numbers:"
         reasons[name] = f"{name}{some} {reason}"
     return reasons

@@ -7,6 +7,7 @@
 They differ in how the derivatives in these directions are estimated.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -186,43 +187,11 @@ def tracked(
             memory=memory(trained.params, hyperparams),
         )
 
-    def advance(
-        carry: tuple[TrackingState, Hyperparams], at: tuple[Batch, Key], valid_batch: Batch
-    ) -> tuple[tuple[TrackingState, Hyperparams], tuple[jax.Array, jax.Array]]:
-        state, _ = carry
-        trained, hyperparams = state.inner, state.hyperparams
-        made = estimate(
-            state.memory, trained, state.adjoint, hyperparams, at[0], valid_batch, at[1]
-        )
-        params, opt_state = inner_loop.apply_gradient(
-            optimizer,
-            made.train.slope,
-            trained.opt_state,
-            trained.params,
-            value=made.train_loss,
-            value_fn=made.value_fn,
-        )
-        moved = _moved(inner, optimizer, trained, hyperparams, *at)
-        adjoint, adjoint_opt_state = inner_loop.apply_gradient(
-            adjoint_optimizer,
-            residual(made.train, made.valid, moved),
-            state.adjoint_opt_state,
-            state.adjoint,
-        )
-        state = state._replace(
-            inner=TrainState(params, opt_state, made.model_state),
-            adjoint=adjoint,
-            adjoint_opt_state=adjoint_opt_state,
-            memory=made.memory,
-        )
-        gradient = optax.tree.sub(made.valid.direct, made.train.mixed)
-        return (state, gradient), (made.train_loss, made.valid_loss)
-
     def step(
         key: Key, state: TrackingState, train_batches: Batch, valid_batch: Batch
     ) -> tuple[TrackingState, Info]:
         (state, gradient), (losses, valid_losses) = jax.lax.scan(
-            lambda carry, at: advance(carry, at, valid_batch),
+            functools.partial(_advance, parts, adjoint_optimizer, estimate, valid_batch),
             (state, optax.tree.zeros_like(state.hyperparams)),
             inner_loop.inputs(key, train_batches),
         )
@@ -236,6 +205,44 @@ def tracked(
         return state, restarts.info(made)
 
     return restarts.persistent(init, step, problem)
+
+
+def _advance(
+    parts: Parts,
+    adjoint_optimizer: optax.GradientTransformation,
+    estimate: Callable[..., Estimate],
+    valid_batch: Batch,
+    carry: tuple[TrackingState, Hyperparams],
+    at: tuple[Batch, Key],
+) -> tuple[tuple[TrackingState, Hyperparams], tuple[jax.Array, jax.Array]]:
+    """One more batch: the state after it, the hypergradient before it, and both losses."""
+    inner, optimizer, _ = parts
+    state, _ = carry
+    trained, hyperparams = state.inner, state.hyperparams
+    made = estimate(state.memory, trained, state.adjoint, hyperparams, at[0], valid_batch, at[1])
+    params, opt_state = inner_loop.apply_gradient(
+        optimizer,
+        made.train.slope,
+        trained.opt_state,
+        trained.params,
+        value=made.train_loss,
+        value_fn=made.value_fn,
+    )
+    moved = _moved(inner, optimizer, trained, hyperparams, *at)
+    adjoint, adjoint_opt_state = inner_loop.apply_gradient(
+        adjoint_optimizer,
+        residual(made.train, made.valid, moved),
+        state.adjoint_opt_state,
+        state.adjoint,
+    )
+    state = state._replace(
+        inner=TrainState(params, opt_state, made.model_state),
+        adjoint=adjoint,
+        adjoint_opt_state=adjoint_opt_state,
+        memory=made.memory,
+    )
+    gradient = optax.tree.sub(made.valid.direct, made.train.mixed)
+    return (state, gradient), (made.train_loss, made.valid_loss)
 
 
 def _moved(
