@@ -7,7 +7,16 @@ an oracle and 90.0 to 90.1 % with theirs, and an F1 of .91 to .92.
 
     python -m experiments.hyper_cleaning --config=configs/hyper_cleaning.py:idx --workdir=DIR
 
-TODO
+takes about seven minutes of CPU time at full size. Expect an F1 of about 0.945 and test accuracies
+of 90.3 to 90.6 % (0.873 and 89.8 % with Nyström), where training on all images gives 84.2 %, on
+the validation images alone 90.4 %, and with an oracle 90.9 %; and a simple filter 90.6 % too. On
+the 2,000 / 2,000 / 1,000 images of the default, in half the time, 0.94 and 89.6 to 90.1 % (0.845
+and 88.5 %), with 82.0 %, 90.3 %, 90.9 % and 90.6 %: no claim is judged there.
+
+The decay of the tuning was chosen by the F1 of seed 0, with CG in 60 rounds: 0.934, 0.940, 0.944
+and 0.944 with 3e-4, 1e-3, 3e-3 and 1e-2. So were 5 products in place of 10, and F2SA's step size
+of 0.3 in place of 0.1. The final decay is the best for the validation images alone, by the test
+images.
 """
 
 from ml_collections import ConfigDict
@@ -22,6 +31,7 @@ def get_config(data: str = "mnist_5k") -> ConfigDict:
     return ConfigDict(
         common.source(data)
         | {
+            "judged": full,  # by what is reported of 5,000 images
             "train_examples": train,
             "valid_examples": train,
             "test_examples": test,
@@ -44,6 +54,8 @@ def get_config(data: str = "mnist_5k") -> ConfigDict:
             "train_steps": 10 if quick else 200,
             "learning_rate": 0.03,  # Adam on a cosine
             "final_decay": 3e-4,
-            "rival_decays": (3e-4, 3e-3, 3e-2),  # each rival is given the best, by the test images
+            "rival_decays": (3e-4,)
+            if quick
+            else (3e-4, 3e-3, 3e-2),  # each rival is given the best, by the test images
         }
     )

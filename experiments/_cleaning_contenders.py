@@ -9,7 +9,7 @@ import shohypernet as shn
 from shohypernet.linear_solvers import conjugate_gradient, nystrom
 from shohypernet.problem import Problem
 
-KRONECKER = "centered, Kronecker"
+JUDGED = "SABA"  # whose weights the figure shows, and whose claims are judged
 
 
 class Contender(NamedTuple):
@@ -63,14 +63,14 @@ def contenders(config: Any) -> dict[str, Contender]:
         "valid_blocks": config.valid_examples // batch_size,
     }
     return {
-        KRONECKER: whole(inner + 3, kronecker, adam),
+        "centered, Kronecker": whole(inner + 3, kronecker, adam),
         "implicit, CG": whole(solved, shn.implicit, adam, solver=conjugate_gradient(products)),
         "implicit, Nyström": whole(
             solved, shn.implicit, adam, solver=nystrom(products, damping=config.nystrom_damping)
         ),
         "F2SA": whole(3 * inner + 3, shn.f2sa, momentum, multiplier=config.multiplier),
         "SOBA": parts(shn.soba, minibatches),
-        "SABA": parts(shn.saba, {}, **blocks),
+        JUDGED: parts(shn.saba, {}, **blocks),
     }
 
 

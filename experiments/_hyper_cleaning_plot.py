@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments._cleaning_contenders import KRONECKER
+from experiments._cleaning_contenders import JUDGED
 from experiments._plots import COLORS, STYLES
 
 
@@ -23,7 +23,7 @@ def draw(
     Args:
       outcomes: of each recipe, for each seed.
       paths: seconds and F1 at each evaluation, of each method, one seed.
-      weights: of the training images by Kronecker factors, the same seed.
+      weights: of the training images by the method that is judged, the same seed.
       wrong: whether their labels are.
       reference: F1 of the filter, the same seed.
     """
@@ -37,7 +37,7 @@ def draw(
         yscale="log",
         xlabel="tuned weight",
         ylabel="training images",
-        title=f"{KRONECKER}, one seed",
+        title=f"{JUDGED}, one seed",
     )
     left.legend(loc="upper center")
 

@@ -82,7 +82,7 @@ def outcomes(ours=0.91, f1=0.95, alone=0.90, oracle=0.912, filtered=0.905):
         hyper_cleaning.FILTER: filtered,
     }
     made = {name: [Outcome(accuracy)] * 2 for name, accuracy in rivals.items()}
-    made[_cleaning_contenders.KRONECKER] = [Outcome(ours, found=Found(f1, 0.97))] * 2
+    made[_cleaning_contenders.JUDGED] = [Outcome(ours, found=Found(f1, 0.97))] * 2
     return made
 
 
