@@ -9,7 +9,7 @@ is (∂²L_train/∂w²)⁻¹ ∂L_valid/∂w, and the third direction the impli
 system is solved, its solution is followed. (The paper's v is −q.)
 
 Dagréou, Ablin, Vaiter and Moreau (2022), "A framework for bilevel optimization that enables
-stochastic and global variance reduction algorithms", arXiv:2201.13409, Algorithm 1.
+stochastic and global variance reduction algorithms", arXiv:2201.13409.
 """
 
 from typing import Any, NamedTuple
@@ -102,7 +102,7 @@ def soba(
         no problem or optimizer.
 
     Reference:
-      Algorithm 1 of Dagréou et al. (2022), arXiv:2201.13409.
+      Dagréou et al. (2022), arXiv:2201.13409.
     """
     parts = restarts.parts("soba", problem, optimizer, hyper_optimizer)
     of_adjoint = tracking.optimizer_of_adjoint("soba", parts, adjoint_optimizer)
