@@ -7,8 +7,8 @@ N, and of L_valid on block j of M, drawn uniformly. In expectation d is the deri
 examples, as it is without memory, but its variance vanishes where w, q and λ come to rest, so that
 constant step sizes converge. This is SAGA (Defazio et al. 2014, arXiv:1407.0202) for two levels.
 
-The paper remembers derivatives by example. Each has 2 |w| + |λ| numbers, and so it is done by blocks
-of examples here.
+The paper remembers derivatives by example. Each has 2 |w| + |λ| numbers, and so it is done here by
+blocks of examples.
 
 Dagréou, Ablin, Vaiter and Moreau (2022), arXiv:2201.13409.
 """
