@@ -42,6 +42,8 @@ class HyperOptimizer(NamedTuple):
       weights: `weights(state) -> params` at the current hyperparameters.
       model_state: `model_state(state)`, the model's state that goes with these weights.
       problem: the problem that the method was built for; `fit` refuses another.
+      whole_batches: whether every batch must be the whole split, of which the method draws
+        minibatches by itself; `fit` then refuses batch sizes.
     """
 
     init: Callable[[Key, Hyperparams], Any]
@@ -49,3 +51,4 @@ class HyperOptimizer(NamedTuple):
     weights: Callable[[Any], Params]
     model_state: Callable[[Any], ModelState] = _no_model_state
     problem: Problem | None = None
+    whole_batches: bool = False

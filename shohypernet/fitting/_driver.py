@@ -140,6 +140,7 @@ def fit(
         checkpoint_every=checkpoint_every,
         seeds_at_once=seeds_at_once,
     )
+    checks.require_batches(method, plan)
     data = plans.splits(data)
     plans.require_divisible(mesh, plan, data)
     hyperparams = problems.start_of(problem, hyperparams, "fit")
