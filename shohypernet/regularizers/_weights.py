@@ -16,7 +16,7 @@ def example_weights(
     """A weight in (0, 1) for each training example, such as to find wrong labels.
 
     Batches are (inputs, targets, numbers), numbers being those of the training examples, from 0 to
-    count − 1. For validation examples, whose weights are all 1, they mean nothing.
+    count − 1, as `batches.numbered` makes them. For validation examples, whose weights are all 1, they mean nothing.
 
     Args:
       count: number of training examples.
@@ -34,7 +34,7 @@ def example_weights(
         if len(numbers) != 1 or not jnp.issubdtype(numbers[0].dtype, jnp.integer):
             raise ValueError(
                 "example_weights() needs batches (inputs, targets, numbers), where numbers are "
-                "those of the training examples: add jnp.arange(count) to data.train."
+                "those of the training examples: data._replace(train=batches.numbered(data.train))."
             )
         return weights[numbers[0]]
 
