@@ -109,3 +109,21 @@ def test_the_figure_is_drawn_and_its_claim_holds(names, tmp_path):
     results = names["run"](names["get_config"](), tmp_path)
     assert results["claims"][0]["holds"]
     assert (tmp_path / "decays.png").exists()
+
+
+def test_the_regularizer_adds_noise_of_its_strength(names):
+    noise = names["additive_noise"]()
+    data = jnp.zeros((200, 50)), jnp.zeros((200, 1))
+    found, targets = noise.transform(jax.random.key(0), 0.3, *data)
+    np.testing.assert_allclose(np.std(found), 0.3, rtol=0.03)
+    assert targets is data[1]
+    problem = shn.supervised(
+        lambda params, inputs: inputs @ params,
+        data[0][:1],
+        shn.losses.mean_squared_error,
+        init=lambda key: jnp.ones((50, 1)),
+        regularizers=[noise],
+    )
+    assert problem.start == {"additive_noise": 0.05}
+    loss = problem.train_loss(jnp.ones((50, 1)), {"additive_noise": 0.3}, data, jax.random.key(0))
+    np.testing.assert_allclose(loss, 50 * 0.3**2, rtol=0.3)
