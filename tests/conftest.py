@@ -5,8 +5,11 @@ from typing import NamedTuple
 
 # All are read on import, so they come before it.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Nearly all the time is compilation. `make newest` compiles as users do.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# Nearly all the time is compilation, most of that in passes that make long runs faster. `make
+# newest` compiles as users do.
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+)
 os.environ["MPLBACKEND"] = "Agg"
 
 import jax
