@@ -27,6 +27,14 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_legacy_prng_key", "error")
 
 
+# Those of a minute or so, which come first, lest one of them run last and alone.
+LONGEST = "test_readme.py", "test_sharding.py", "test_protocol.py", "test_decay_experiments.py"
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 @pytest.fixture
 def key():
     return jax.random.key(0)
