@@ -31,6 +31,11 @@ def _no_model_state(state: Any) -> ModelState:
     return ()
 
 
+def _never(state: Any) -> bool:
+    del state
+    return False
+
+
 class HyperOptimizer(NamedTuple):
     """A method: how a Problem's hyperparameters are tuned.
 
@@ -42,6 +47,8 @@ class HyperOptimizer(NamedTuple):
       weights: `weights(state) -> params` at the current hyperparameters.
       model_state: `model_state(state)`, the model's state that goes with these weights.
       problem: the problem that the method was built for; `fit` refuses another.
+      waiting: `waiting(state)`, whether all rounds so far were of a phase that leaves λ̂ where it
+        starts, for one state or many: that λ̂ stands still is no fault then.
     """
 
     init: Callable[[Key, Hyperparams], Any]
@@ -49,3 +56,4 @@ class HyperOptimizer(NamedTuple):
     weights: Callable[[Any], Params]
     model_state: Callable[[Any], ModelState] = _no_model_state
     problem: Problem | None = None
+    waiting: Callable[[Any], Any] = _never

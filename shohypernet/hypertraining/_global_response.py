@@ -25,7 +25,7 @@ from shohypernet.types import Batch, Hyperparams, Key, ModelState, OptState, Par
 
 
 class GlobalResponseState(NamedTuple):
-    """GlobalResponseState of `global_response`: the fields of `HypernetState`, and the rounds done.
+    """State of `global_response`: the fields of `HypernetState`, and the rounds done.
 
     Attributes:
       hyperparams: λ̂, unconstrained.
@@ -125,4 +125,11 @@ def global_response(
         state, info = jax.lax.cond(training, train, search, key, state, train_batches, valid_batch)
         return state._replace(rounds=state.rounds + 1), info
 
-    return HyperOptimizer(init, step, parts.weights, lambda state: state.model_state, problem)
+    return HyperOptimizer(
+        init,
+        step,
+        parts.weights,
+        lambda state: state.model_state,
+        problem,
+        waiting=lambda state: state.rounds <= hypernet_rounds,
+    )

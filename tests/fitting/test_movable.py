@@ -277,6 +277,13 @@ def test_those_that_stood_still_for_less_than_half_of_the_run_are_not():
     calm(stopping_at(7, 0.0))
 
 
+def test_a_run_that_ends_in_its_first_phase_is_not_warned_of():
+    problem = scalar(EFFECTS["smooth"])
+    method = METHODS["global_response"](problem)  # whose first phase has two rounds
+    result = calm(method, VALUES, problem=problem, seeds=0, steps=2, inner_steps=1)
+    assert result.hyperparams["other"] == pytest.approx(VALUES["other"])
+
+
 def test_only_seeds_that_stood_still_are_named():
     numbers = calm().state.number
     larger = float(numbers.max())
