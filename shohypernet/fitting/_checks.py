@@ -177,7 +177,7 @@ def require_movable(
     jax.eval_shape(jax.vmap(differentiate), states)
     reasons = [
         f"hyperparameter {name or 'λ̂'} "
-        + (diagnostics.WITHOUT_DERIVATIVE if no_slope else diagnostics.WITHOUT_WEIGHTS)
+        + (validation.WITHOUT_DERIVATIVE if no_slope else validation.WITHOUT_WEIGHTS)
         for name, still, no_slope in zip(
             by_path(jnp.shape, states.hyperparams), fixed, constant, strict=True
         )

@@ -173,8 +173,8 @@ def warn_if_still(history: History, seeds: Sequence[int], waiting: bool) -> None
     if np.all(norms == 0):
         cause = (
             "The hypergradient is exactly zero: training that starts at, or has reached, a point "
-            "without slope (weights that are all zero, a loss that saturates), or an accumulation of "
-            "gradients that is longer than the run."
+            "without slope (weights that are all zero, a loss that saturates), or an accumulation "
+            "of gradients that is longer than the run."
         )
     else:
         cause = (

@@ -25,6 +25,8 @@ def _gradient_method(builder, **options):
 
 
 METHODS = {
+    "forward": _gradient_method(shn.forward),
+    "real_time": _gradient_method(shn.real_time),
     "truncated": _gradient_method(shn.truncated, backward_steps=1),
     "implicit": _gradient_method(shn.implicit, solver=linear_solvers.neumann(2, 0.1)),
     "centered_response": lambda problem: shn.centered_response(
@@ -100,7 +102,9 @@ def tune(method, problem, values=VALUES, **kwargs):
 
 
 @pytest.mark.parametrize("effect", sorted(EFFECTS.keys() - {"smooth"}))
-@pytest.mark.parametrize("name", ["truncated", "implicit", "centered_response"])
+@pytest.mark.parametrize(
+    "name", ["truncated", "implicit", "centered_response", "forward", "real_time"]
+)
 def test_a_hyperparameter_without_derivative_is_refused_before_compiling(
     name, effect, tmp_path, monkeypatch
 ):
