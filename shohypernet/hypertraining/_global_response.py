@@ -7,6 +7,7 @@ Lorraine and Duvenaud (2018), "Stochastic Hyperparameter Optimization through Hy
 arXiv:1802.09419.
 """
 
+from operator import attrgetter
 from typing import NamedTuple
 
 import jax
@@ -125,11 +126,7 @@ def global_response(
         state, info = jax.lax.cond(training, train, search, key, state, train_batches, valid_batch)
         return state._replace(rounds=state.rounds + 1), info
 
-    return HyperOptimizer(
-        init,
-        step,
-        parts.weights,
-        lambda state: state.model_state,
-        problem,
-        waiting=lambda state: state.rounds <= hypernet_rounds,
-    )
+    def waiting(state: GlobalResponseState) -> jax.Array:
+        return state.rounds <= hypernet_rounds
+
+    return HyperOptimizer(init, step, parts.weights, attrgetter("model_state"), problem, waiting)
