@@ -197,18 +197,21 @@ def _require_derivatives(
             leaf: Any, state: TrainState, others: list[Any], batches: Any, key: Key, i: int = i
         ) -> Any:
             at = jax.tree.unflatten(treedef, [*others[:i], leaf, *others[i + 1 :]])
-            new, _ = step(state, at, batches[0], key)
-            loss = inner_loop.valid_loss(problem, new.params, new.model_state, at, batches[1])
-            return split_floats(new)[0], loss
+            new, loss = step(state, at, batches[0], key)
+            valid = inner_loop.valid_loss(problem, new.params, new.model_state, at, batches[1])
+            return loss, (split_floats(new)[0], valid)
 
         def along(leaf: Any, *rest: Any, moved: Any = moved) -> Any:
-            return jax.jvp(lambda leaf: moved(leaf, *rest), (leaf,), (jnp.ones_like(leaf),))[1]
+            return jax.jvp(lambda leaf: moved(leaf, *rest)[1], (leaf,), (jnp.ones_like(leaf),))[1]
 
         rest = state, leaves, batches, key
-        still = all(jaxprs.zeros(along, leaf, *rest))
-        if still and any(row[0] for row in jaxprs.dependence(moved, leaf, *rest)):
+        if not all(jaxprs.zeros(along, leaf, *rest)):
+            continue
+        in_loss, *in_others = (row[0] for row in jaxprs.dependence(moved, leaf, *rest))
+        if in_loss or any(in_others):
             name = jax.tree_util.keystr(path, simple=True, separator=".") or "λ̂"
-            raise ValueError(f"hyperparameter {name} {validation.WITHOUT_DERIVATIVE}")
+            reason = validation.WITHOUT_DERIVATIVE if any(in_others) else validation.WITHOUT_WEIGHTS
+            raise ValueError(f"hyperparameter {name} {reason}")
 
 
 def _push(

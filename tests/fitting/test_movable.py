@@ -122,10 +122,11 @@ def test_a_hypernet_moves_what_has_no_derivative():
     assert path[0] != path[-1]
 
 
-def test_a_hyperparameter_that_changes_a_loss_alike_for_all_weights_is_refused():
+@pytest.mark.parametrize("name", ["truncated", "real_time", "local_response", "global_response"])
+def test_a_hyperparameter_that_changes_a_loss_alike_for_all_weights_is_refused(name):
     problem = penalized(lambda other, weights: other)
     with pytest.raises(ValueError, match=r"^hyperparameter other changes the training loss by as"):
-        tune(METHODS["truncated"](problem), problem)
+        tune(METHODS[name](problem), problem)
 
 
 @pytest.mark.parametrize(
