@@ -15,6 +15,7 @@ from shohypernet import (
     linear_solvers,
     losses,
     penalties,
+    regularizers,
     ridge,
     samplers,
     search,
@@ -23,16 +24,20 @@ from shohypernet.datasets import DataError
 from shohypernet.fitting import History, Interrupted, NonFiniteLoss, Result, fit
 from shohypernet.hypergradients.back_optimization import back_optimization
 from shohypernet.hypergradients.drmad import drmad
+from shohypernet.hypergradients.f2sa import f2sa
 from shohypernet.hypergradients.forward import forward, real_time
 from shohypernet.hypergradients.hoag import hoag
 from shohypernet.hypergradients.implicit import implicit
 from shohypernet.hypergradients.reversible import reversible
+from shohypernet.hypergradients.saba import saba
+from shohypernet.hypergradients.soba import soba
 from shohypernet.hypergradients.unrolled import truncated, unrolled
 from shohypernet.hyperoptimizer import HyperOptimizer, Info
 from shohypernet.hypertraining import (
     centered_response,
     global_response,
     local_response,
+    self_tuning,
     simultaneous,
 )
 from shohypernet.inner_loop import Trained, train
@@ -55,6 +60,7 @@ __all__ = [
     "datasets",
     "diagnostics",
     "drmad",
+    "f2sa",
     "fit",
     "forward",
     "global_response",
@@ -70,12 +76,16 @@ __all__ = [
     "losses",
     "penalties",
     "real_time",
+    "regularizers",
     "reversible",
     "ridge",
+    "saba",
     "samplers",
     "save",
     "search",
+    "self_tuning",
     "simultaneous",
+    "soba",
     "supervised",
     "train",
     "truncated",

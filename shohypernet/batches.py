@@ -16,6 +16,14 @@ class Examples(NamedTuple):
     targets: jax.Array
 
 
+class NumberedExamples(NamedTuple):
+    """Examples with their numbers in the split, shape (n,), which every minibatch carries."""
+
+    inputs: jax.Array
+    targets: jax.Array
+    numbers: jax.Array
+
+
 class Data(NamedTuple):
     """Three splits: one to train weights, one to tune hyperparameters, one to report."""
 
@@ -30,6 +38,15 @@ class SplitLosses(NamedTuple):
     train: Any
     valid: Any
     test: Any
+
+
+def numbered(examples: Examples) -> NumberedExamples:
+    """Examples with their numbers from 0 on, for losses with something of each example's own.
+
+    data = data._replace(train=batches.numbered(data.train))
+    """
+    inputs, targets = examples
+    return NumberedExamples(inputs, targets, jnp.arange(len(targets)))
 
 
 def minibatch(key: Key, examples: Batch, size: int | tuple[int, ...] | None) -> Batch:

@@ -11,7 +11,7 @@ import optax
 from shohypernet import hyperparameters as hp
 from shohypernet import inner_loop
 from shohypernet import problem as problems
-from shohypernet._internal import validation
+from shohypernet._internal import jaxprs, validation
 from shohypernet.hypergradients.curvature import hessian, slope
 from shohypernet.problem import Problem, unconstrained
 from shohypernet.types import Batch, Hyperparams, Key, Optimizer, Params
@@ -121,19 +121,22 @@ def untunable(
     Args:
       problem: the bilevel problem.
       hyperparams: λ as the run would start, in natural units.
-      train_batch: training examples.
+      train_batch: training examples. If hyperparameters are looked up by their whole numbers
+        (labels, or those of `batches.numbered`), the ones that these don't select are not
+        reported, for other examples may.
       valid_batch: validation examples.
       key: PRNG key of the weights and directions that are tried.
       optimizer: that of the weights, for `unrolled`, `truncated`, `forward`, `real_time` and
-        `drmad`. None for hyper-training, `implicit`, `hoag`, `reversible` and `back_optimization`,
-        which see the training loss alone.
+        `drmad`. None for hyper-training, `implicit`, `hoag`, `soba`, `saba`, `f2sa`, `reversible`
+        and `back_optimization`, which see the training loss alone.
       sampled: whether the method compares training losses at sampled λ, as `global_response` and
         `local_response` do. These need no derivative of the training loss in λ.
 
     Returns:
       A reason for each hyperparameter that can't be tuned, by its path in the tree.
     """
-    losses = _losses(problem, train_batch, valid_batch, key, optimizer)
+    given = problem, valid_batch, key, optimizer
+    losses = _losses(train_batch, *given)
     hyperparams = hp.encode(problem.space, hyperparams)
     leaves, treedef = jax.tree.flatten(hyperparams)
     paths = [path for path, _ in jax.tree.leaves_with_path(hyperparams)]
@@ -155,12 +158,15 @@ def untunable(
         felt = [any(f(other) != f(hyperparams) for other in shifted) for f in losses]
         if sampled and felt[-1]:
             continue
-        if np.any(np.asarray(by_train[i])[stuck] != 0):
-            reason = validation.WITHOUT_WEIGHTS
-        elif any(felt):
-            reason = validation.WITHOUT_DERIVATIVE
-        else:
-            reason = NOT_IN_LOSSES if optimizer is None else _UNUSED
+        if not (stuck.all() or any(felt)) and _looked_up(hyperparams, train_batch, *given)[i]:
+            continue
+        constant = not np.any(np.asarray(by_train[i])[stuck] != 0)
+        unused = NOT_IN_LOSSES if optimizer is None else _UNUSED
+        reason = (
+            (validation.WITHOUT_DERIVATIVE if any(felt) else unused)
+            if constant
+            else validation.WITHOUT_WEIGHTS
+        )
         some = "" if stuck.all() else f", {stuck.sum():,} of its {stuck.size:,} numbers:"
         reasons[name] = f"{name}{some} {reason}"
     return reasons
@@ -170,7 +176,7 @@ _Loss = Callable[[Hyperparams], jax.Array]
 
 
 def _losses(
-    problem: Problem, train_batch: Batch, valid_batch: Batch, key: Key, optimizer: Optimizer | None
+    train_batch: Batch, problem: Problem, valid_batch: Batch, key: Key, optimizer: Optimizer | None
 ) -> tuple[_Loss, _Loss, _Loss]:
     """L_valid, L_train and, along a random direction, what moves the weights; functions of λ̂."""
     key_init, key_noise, key_direction, key_steps = jax.random.split(key, 4)
@@ -200,6 +206,21 @@ def _losses(
         return jnp.asarray(optax.tree.vdot(state.params, direction))
 
     return valid_loss, train_loss, through_minimum if optimizer is None else through_steps
+
+
+def _looked_up(hyperparams: Hyperparams, train_batch: Batch, *given: Any) -> list[bool]:
+    """Whether the batch's whole numbers have a part in which of its numbers a leaf of λ̂ moves."""
+
+    def gradient(batch: Batch) -> Hyperparams:
+        return jax.grad(_losses(batch, *given)[1])(hyperparams)
+
+    whole = [
+        jnp.issubdtype(jnp.result_type(leaf), jnp.integer) for leaf in jax.tree.leaves(train_batch)
+    ]
+    return [
+        any(reads and whole for reads, whole in zip(row, whole, strict=True))
+        for row in jaxprs.dependence(gradient, train_batch)
+    ]
 
 
 def _decided_in_python(losses: tuple[_Loss, ...], hyperparams: Hyperparams) -> list[bool]:

@@ -47,6 +47,8 @@ class HyperOptimizer(NamedTuple):
       weights: `weights(state) -> params` at the current hyperparameters.
       model_state: `model_state(state)`, the model's state that goes with these weights.
       problem: the problem that the method was built for; `fit` refuses another.
+      whole_batches: whether every batch must be the whole split, of which the method draws
+        minibatches by itself; `fit` then refuses batch sizes.
       waiting: `waiting(state)`, whether all rounds so far were of a phase that leaves λ̂ where it
         starts, for one state or many: that λ̂ stands still is no fault then.
     """
@@ -56,4 +58,5 @@ class HyperOptimizer(NamedTuple):
     weights: Callable[[Any], Params]
     model_state: Callable[[Any], ModelState] = _no_model_state
     problem: Problem | None = None
+    whole_batches: bool = False
     waiting: Callable[[Any], Any] = _never

@@ -16,7 +16,7 @@ import optax
 
 from shohypernet import hyperparameters as hp
 from shohypernet import problem as problems
-from shohypernet._internal import random, validation
+from shohypernet._internal import convolutions, random, validation
 from shohypernet._internal.trees import split_floats
 from shohypernet.batches import minibatch
 from shohypernet.problem import Problem
@@ -235,17 +235,18 @@ def drawn_step(
     *,
     batch_size: int | None = None,
 ) -> tuple[TrainState, jax.Array]:
-    """`train_step` on a minibatch that the step's own key draws from all examples."""
+    """`train_step` on a minibatch that the step's own key draws from all examples, in a loop."""
     key_batch, key_loss = jax.random.split(key)
     batch = minibatch(key_batch, examples, batch_size)
-    return train_step(problem, optimizer, state, hyperparams, batch, key_loss)
+    with convolutions.as_products():
+        return train_step(problem, optimizer, state, hyperparams, batch, key_loss)
 
 
 def train(
     problem: Problem,
     optimizer: optax.GradientTransformation,
     key: Key,
-    hyperparams: Hyperparams,
+    hyperparams: Hyperparams | Callable[[jax.Array], Hyperparams],
     examples: Batch,
     *,
     steps: int,
@@ -263,7 +264,8 @@ def train(
       problem: gives the initial weights and the training loss.
       optimizer: α, any optax optimizer.
       key: PRNG key of the initial weights, the minibatches and the stochastic terms of the loss.
-      hyperparams: λ, in natural units.
+      hyperparams: λ, in natural units; or a schedule of it, a function from the share of the steps
+        that are done, scalar in [0, 1), such as `History.schedule` gives.
       examples: the training data, a tree with a shared leading axis.
       steps: updates of w.
       batch_size: examples per step, drawn with replacement; None takes all of them each step.
@@ -281,18 +283,22 @@ def train(
     validation.problem(problem, "train()")
     (optimizer,) = validation.optimizer("train", optimizer=optimizer)
     validation.whole("train", steps=steps)
-    hp.require_prefix(problem.space, hyperparams)
+    scheduled = callable(hyperparams) and jax.tree_util.all_leaves([hyperparams])
+    at = hyperparams if scheduled else lambda share: hyperparams
+    hp.require_prefix(problem.space, jax.eval_shape(at, 0.0) if scheduled else hyperparams)
     # Its losses read natural units as they are.
     problem = problem._replace(space=hp.UNCONSTRAINED)
 
-    def body(state: TrainState, key: Key) -> tuple[TrainState, jax.Array]:
+    def body(state: TrainState, drawn: tuple[Key, jax.Array]) -> tuple[TrainState, jax.Array]:
+        key, step = drawn
         return drawn_step(
-            problem, optimizer, key, state, hyperparams, examples, batch_size=batch_size
+            problem, optimizer, key, state, at(step / steps), examples, batch_size=batch_size
         )
 
     # All keys in one go: drawn in the loop, they would take as long as a small product.
     key = random.fast(key)
-    keys = jax.vmap(step_key, (None, 0))(key, jnp.arange(steps))
+    numbers = jnp.arange(steps)
+    keys = jax.vmap(step_key, (None, 0))(key, numbers)
     with validation.traceable("train()"):
-        state, losses = jax.lax.scan(body, start(problem, optimizer, key), keys)
+        state, losses = jax.lax.scan(body, start(problem, optimizer, key), (keys, numbers))
     return Trained(state.params, losses, state.model_state)

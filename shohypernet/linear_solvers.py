@@ -4,13 +4,15 @@ C is the curvature of the training loss, symmetric; x and b are trees like the w
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 
 from shohypernet._internal import validation
+from shohypernet.types import Key
 
 Product = Callable[[Any], Any]  # v -> C v
 
@@ -27,7 +29,12 @@ class Solution(NamedTuple):
     products: Any
 
 
-Solver = Callable[[Product, Any], Solution]  # `solver(product, b)`
+class Solver(Protocol):
+    """A solver of C x = b."""
+
+    def __call__(self, product: Product, target: Any, key: Key | None = None, /) -> Solution:
+        """C⁻¹ b, approximately; solvers that draw random numbers need the key."""
+        ...
 
 
 def conjugate_gradient(
@@ -52,7 +59,8 @@ def conjugate_gradient(
     validation.whole("conjugate_gradient", steps=steps)
     validation.not_negative("conjugate_gradient", tolerance=tolerance)
 
-    def solve(product: Product, target: Any) -> Solution:
+    def solve(product: Product, target: Any, key: Key | None = None) -> Solution:
+        del key
         guess = optax.tree.zeros_like(target) if start is None else start
         residual = target if start is None else optax.tree.sub(target, product(start))
         square = _vdot(residual, residual)
@@ -107,7 +115,9 @@ def neumann(terms: int, step_size: float | jax.Array) -> Solver:
     validation.whole("neumann", least=0, terms=terms)
     validation.positive("neumann", step_size=step_size)
 
-    def solve(product: Product, target: Any) -> Solution:
+    def solve(product: Product, target: Any, key: Key | None = None) -> Solution:
+        del key
+
         def add(_: jax.Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
             term, total = carry
             term = optax.tree.add_scale(term, -step_size, product(term))
@@ -125,7 +135,59 @@ def identity() -> Solver:
     Reference:
       T1 − T2, Luketina et al. (2016), arXiv:1511.06727.
     """
-    return lambda product, target: Solution(target, 0)
+    return lambda product, target, key=None: Solution(target, 0)
+
+
+def nystrom(rank: int, *, damping: float | jax.Array) -> Solver:
+    """Nyström: columns C_K of C instead of the matrix, and a damping ρ for all else.
+
+        x = b / ρ − ρ⁻² C_K (M + C_Kᵀ C_K / ρ)⁻¹ C_Kᵀ b,    M = C_KK
+
+    That is (C_K M⁻¹ C_Kᵀ + ρI)⁻¹ b, by Woodbury's identity. K is drawn by the key of each solve,
+    uniformly and without replacement; with all columns x is (C + ρI)⁻¹ b. It needs no step size
+    and no convergence, and one product for each column.
+
+    Args:
+      rank: number of columns in K, at most that of the weights.
+      damping: ρ, in units of the curvature; in no direction is x longer than b / ρ.
+
+    Returns:
+      A solver that raises a ValueError without a key, and for a rank above the number of weights.
+
+    Raises:
+      ValueError: if the rank is below 1, or the damping not above 0.
+
+    Reference:
+      Hataya and Yamada (2023), arXiv:2302.09726.
+    """
+    validation.whole("nystrom", rank=rank)
+    validation.positive("nystrom", damping=damping)
+
+    def solve(product: Product, target: Any, key: Key | None = None) -> Solution:
+        flat, unravel = ravel_pytree(target)
+        if key is None:
+            raise ValueError("nystrom() draws columns: call solver(product, b, key).")
+        validation.require(
+            rank <= flat.size,
+            f"nystrom() needs a rank of at most the {flat.size} weights, got {rank}.",
+        )
+        chosen = jax.random.choice(key, flat.size, (rank,), replace=False)
+        # No factorization is made in 16 bits.
+        dtype = jnp.promote_types(flat.dtype, jnp.float32)
+
+        def column(i: jax.Array) -> jax.Array:
+            unit = jnp.zeros_like(flat).at[i].set(1)
+            return ravel_pytree(product(unravel(unit)))[0].astype(dtype)
+
+        rows = jax.lax.map(column, chosen)  # C_Kᵀ
+        small = rows[:, chosen] + rows @ rows.T / damping
+        # A weight that changes no output has a column of zeros.
+        middle = jnp.linalg.pinv((small + small.T) / 2, hermitian=True)
+        wide = flat.astype(dtype)
+        value = wide / damping - rows.T @ (middle @ (rows @ wide)) / damping**2
+        return Solution(unravel(value.astype(flat.dtype)), rank)
+
+    return solve
 
 
 def _vdot(a: Any, b: Any) -> jax.Array:

@@ -47,3 +47,34 @@ def gaussian_nll_from_mse(mse: jax.Array, scale: float = 0.1) -> jax.Array:
     """
     validation.positive("gaussian_nll", scale=scale)
     return mse / (2 * scale**2) + math.log(scale * math.sqrt(2 * math.pi))
+
+
+def weighted(losses: jax.Array, weights: jax.Array, index: jax.Array) -> jax.Array:
+    """Mean over a batch of each example's loss times a weight that is looked up by number.
+
+        L = (1/B) Σ_b weights[index_b] · losses_b
+
+    With the numbers of the examples (`batches.numbered`) there is a weight for each training
+    example, and with the labels one for each class. The sum isn't divided by that of the weights:
+    so the mean over minibatches is that over all examples, and a weight of 0 leaves an example out.
+
+    Args:
+      losses: a loss for each example, shape (B,).
+      weights: non-negative, such as hyperparameters in a space `bounded(0, 1)`, shape (n,).
+      index: numbers from 0 to n − 1, shape (B,), whole numbers. Others give NaN.
+
+    Returns:
+      A scalar, in units of the losses.
+
+    Raises:
+      ValueError: for shapes that don't fit, or an index that isn't of whole numbers.
+    """
+    shapes = [jnp.shape(array) for array in (losses, weights, index)]
+    whole = jnp.issubdtype(jnp.result_type(index), jnp.integer)
+    if [len(shape) for shape in shapes] != [1, 1, 1] or shapes[0] != shapes[2] or not whole:
+        raise ValueError(
+            "weighted() needs losses of shape (B,), weights (n,) and whole numbers of shape (B,), "
+            f"got {shapes[0]}, {shapes[1]} and {jnp.result_type(index)} {shapes[2]}. A mean over "
+            "examples has no loss for each of them: leave the mean out."
+        )
+    return jnp.mean(jnp.take(weights, index, mode="fill", fill_value=jnp.nan) * losses)

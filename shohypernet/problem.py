@@ -4,13 +4,15 @@ A `Problem` is three pure functions and the space that λ lives in. Its losses r
 in natural units. Methods move unconstrained ones: they work on `unconstrained(problem)`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 
 from shohypernet import hyperparameters as hp
 from shohypernet._internal import validation
+from shohypernet.regularizers import Regularizer
+from shohypernet.regularizers import _base as regularization
 from shohypernet.types import Hyperparams, Key, ModelState, Params, Space, TrainLoss, ValidLoss
 
 
@@ -29,6 +31,7 @@ class Problem(NamedTuple):
         takes `model_state` last.
       space: specs from `hyperparameters`, a prefix of the hyperparameters' tree.
       stateful: whether the model keeps state besides its weights, such as batch statistics.
+      start: hyperparameters to start from, in natural units, if the problem knows any.
     """
 
     init: Callable[[Key], Any]
@@ -36,11 +39,26 @@ class Problem(NamedTuple):
     valid_loss: ValidLoss
     space: Space = hp.UNCONSTRAINED
     stateful: bool = False
+    start: Any = None
 
 
 def initialize(problem: Problem, key: Key) -> tuple[Params, ModelState]:
     """Fresh weights and model state, `()` if the problem has none."""
     return problem.init(key) if problem.stateful else (problem.init(key), ())
+
+
+def start_of(problem: Problem, hyperparams: Any, function: str) -> Any:
+    """Given hyperparameters, or those that the problem starts from.
+
+    Raises:
+      ValueError: if there are neither.
+    """
+    if hyperparams is None and problem.start is None:
+        raise ValueError(
+            f"{function}() needs hyperparameters to start from, in natural units; only a problem "
+            "with supervised(regularizers=...) knows its own."
+        )
+    return problem.start if hyperparams is None else hyperparams
 
 
 def param_shapes(problem: Problem) -> Params:
@@ -129,17 +147,20 @@ def supervised(
     model: Any,
     inputs: jax.Array,
     loss: Callable[[jax.Array, jax.Array], jax.Array],
-    penalty: Callable[[Any, Any], jax.Array],
+    penalty: Callable[[Any, Any], jax.Array] | None = None,
     *,
+    regularizers: Sequence[Regularizer] = (),
     space: Space = hp.UNCONSTRAINED,
     init: Callable[[Key], Params] | None = None,
     train_kwargs: dict[str, Any] | None = None,
     eval_kwargs: dict[str, Any] | None = None,
 ) -> Problem:
-    """A Problem from a Flax module, a prediction loss and a penalty.
+    """A Problem from a Flax module, a prediction loss, a penalty and regularizers.
 
     L_train(w, λ) = loss(model(x; w), y) + penalty(w, λ); L_valid(w) = loss(model(x; w), y).
-    Batches are pairs (inputs, targets).
+    Batches are pairs (inputs, targets). Regularizers change what the training loss sees: theirs
+    are hyperparameters by their names, such as {"dropout": {"Dropout_0": 0.05}, "translate": 0.5},
+    with spaces and starts of their own.
 
     Args:
       model: a Flax Linen module; or a function `model(params, inputs) -> outputs`, with `init`.
@@ -149,37 +170,65 @@ def supervised(
         are passed on unscaled, and dense layers convert them to floats: scale images yourself.
       loss: `loss(outputs, targets) -> scalar`, a mean over examples.
       penalty: `penalty(params, hyperparams) -> scalar`, with hyperparameters in natural units.
-      space: specs from `hyperparameters`, a prefix of the hyperparameters' tree.
+      regularizers: such as `[shn.regularizers.dropout(), shn.regularizers.weight_decay()]`.
+      space: specs from `hyperparameters`, a prefix of the hyperparameters' tree; beside
+        regularizers a mapping of the penalty's own hyperparameters.
       init: `init(key) -> params`, fresh weights for a model that is a function.
       train_kwargs: keyword arguments of the model in training, such as
         `{"deterministic": False}`; the key of the loss is a module's "dropout" stream.
       eval_kwargs: keyword arguments of the model elsewhere, such as `{"deterministic": True}`.
 
     Returns:
-      A Problem whose params are the module's "params" collection.
+      A Problem whose params are the module's "params" collection, and whose start is that of its
+      regularizers.
 
     Raises:
-      TypeError: for a model of another kind, with the way to wrap it.
+      TypeError: for a model of another kind, with the way to wrap it, or for something that is no
+        regularizer.
+      ValueError: for regularizers that share a name or that the model gives nothing to do.
     """
     train_kwargs, eval_kwargs = train_kwargs or {}, eval_kwargs or {}
     make, apply, collections = _model(model, init, inputs, eval_kwargs)
+    parts = regularization.require_regularizers(regularizers)
 
     def train_loss(
         params: Params, hyperparams: Hyperparams, batch: Any, key: Key, state: ModelState = ()
     ) -> Any:
-        inputs, targets = batch
-        outputs, state = apply(params, state, inputs, {"dropout": key}, **train_kwargs)
-        value = loss(outputs, targets) + penalty(params, hyperparams)
+        inputs, targets, *numbers = batch
+        if parts:
+            key, key_batch = jax.random.split(key)
+            inputs, targets = regularization.transformed(
+                parts, key_batch, hyperparams, (inputs, targets)
+            )
+        with regularization.intercepted(parts, hyperparams):
+            outputs, state = apply(params, state, inputs, {"dropout": key}, **train_kwargs)
+        value = regularization.prediction_loss(parts, loss, hyperparams, outputs, targets, numbers)
+        if penalty is not None:
+            value = value + penalty(params, hyperparams)
+        if parts:
+            value = value + regularization.penalty(parts, hyperparams, params)
         return (value, state) if collections else value
 
     def valid_loss(
         params: Params, hyperparams: Hyperparams, batch: Any, state: ModelState = ()
     ) -> jax.Array:
         del hyperparams
-        inputs, targets = batch
+        inputs, targets, *_ = batch
         return loss(apply(params, state, inputs, None, **eval_kwargs)[0], targets)
 
-    return Problem(make, train_loss, valid_loss, space, stateful=bool(collections))
+    problem = Problem(make, train_loss, valid_loss, space, stateful=bool(collections))
+    if not parts:
+        return problem
+
+    def in_training(key: Key) -> Any:
+        return apply(*initialize(problem, key), inputs, {"dropout": key}, **train_kwargs)
+
+    described = regularization.describe_model(param_shapes(problem), in_training)
+    own = {} if space is hp.UNCONSTRAINED else dict(space)
+    return problem._replace(
+        space={**own, **{each.name: each.space for each in parts}},
+        start={each.name: each.start(described) for each in parts},
+    )
 
 
 def _model(

@@ -37,6 +37,16 @@ METHODS = {
         hyper_optimizer=OPTIMIZER,
         solver=linear_solvers.conjugate_gradient(3),
     ),
+    # Its Info is of λ drawn around λ̂.
+    "self_tuning": lambda problem: shn.self_tuning(
+        problem, optimizer=OPTIMIZER, hyper_optimizer=OPTIMIZER, scale=1e-4
+    ),
+    "soba": lambda problem: shn.soba(
+        problem, optimizer=OPTIMIZER, hyper_optimizer=OPTIMIZER, adjoint_optimizer=OPTIMIZER
+    ),
+    "f2sa": lambda problem: shn.f2sa(
+        problem, optimizer=OPTIMIZER, hyper_optimizer=OPTIMIZER, multiplier=10.0
+    ),
     "truncated": lambda problem: shn.truncated(
         problem, optimizer=OPTIMIZER, hyper_optimizer=OPTIMIZER, backward_steps=2
     ),
@@ -87,12 +97,14 @@ def test_statistics_after_a_round_are_those_of_a_flax_loop(name, batches, key):
 
     opt_state = OPTIMIZER.init(params)
     for batch in zip(*batches, strict=True):
+        before = params, statistics
         params, statistics, opt_state = update(params, statistics, opt_state, *batch)
     found = method.model_state(after)["batch_stats"]
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), found, statistics
     )
-    # Validation reads them as they are.
+    # Validation reads them as they are; SOBA's, at the weights that its last step starts from.
+    params, statistics = before if name == "soba" else (params, statistics)
     outputs = MODEL.apply({"params": params, "batch_stats": statistics}, valid[0])
     np.testing.assert_allclose(info.valid_loss, np.mean((outputs - valid[1]) ** 2), rtol=1e-4)
 

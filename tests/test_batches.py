@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from shohypernet.batches import Examples, minibatch
+from shohypernet.batches import Examples, minibatch, numbered
 
 
 @pytest.fixture
@@ -26,6 +26,11 @@ def test_minibatch_draws_matching_rows_with_replacement(rows):
     numbers = drawn(minibatch(jax.random.key(0), rows, 25))
     assert numbers.shape == (25,)
     assert set(numbers) <= set(range(10))
+
+
+def test_numbered_examples_carry_their_numbers_into_minibatches(rows):
+    batch = minibatch(jax.random.key(0), numbered(rows), 25)
+    np.testing.assert_array_equal(batch.numbers, drawn(batch))
 
 
 def test_minibatch_is_pure_in_its_key(rows):

@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 
-from shohypernet import Problem, diagnostics, losses, supervised, train
+from shohypernet import Problem, batches, diagnostics, losses, supervised, train
 from shohypernet.hyperparameters import bounded, integer, log
 
 
@@ -87,6 +87,42 @@ def test_all_is_well_with_a_decay_for_each_weight(key):
         valid_loss=lambda w, lam, x: jnp.sum((w - x) ** 2),
     )
     assert diagnostics.untunable(problem, jnp.zeros(3), jnp.ones(3), jnp.ones(3), key) == {}
+
+
+def weights_of_examples(index_of):
+    """Weights looked up by numbers, a decay of which only half is used, and a loss for each."""
+
+    def train_loss(w, lam, batch, key):
+        each = (w - batch.targets) ** 2
+        weighted = losses.weighted(each, lam["weights"], index_of(batch))
+        return weighted + jnp.sum(jnp.exp(lam["decay"])[:2] * w**2)
+
+    return Problem(
+        init=lambda key: jnp.zeros(()),
+        train_loss=train_loss,
+        valid_loss=lambda w, lam, batch: jnp.mean((w - batch.targets) ** 2),
+        space={"weights": bounded(0.0, 1.0), "decay": log()},
+    )
+
+
+def test_weights_of_examples_that_a_minibatch_lacks_are_not_reported(key):
+    examples = batches.numbered(batches.Examples(jnp.ones((6, 1)), jnp.arange(6.0)))
+    lam = {"weights": jnp.full(6, 0.5), "decay": jnp.full(4, 0.5)}
+    problem = weights_of_examples(lambda batch: batch.numbers)
+    part = jax.tree.map(lambda leaf: leaf[:2], examples)
+    found = diagnostics.untunable(problem, lam, part, part, key)
+    assert set(found) == {"decay"}  # whose other half no example would select
+    assert found["decay"].startswith("decay, 2 of its 4 numbers: enters neither loss")
+    lam["weights"] = jnp.full(8, 0.5)
+    assert set(diagnostics.untunable(problem, lam, examples, examples, key)) == {"decay"}
+
+
+def test_weights_that_no_number_looks_up_are_reported(key):
+    examples = batches.numbered(batches.Examples(jnp.ones((6, 1)), jnp.arange(6.0)))
+    lam = {"weights": jnp.full(8, 0.5), "decay": jnp.full(2, 0.5)}
+    problem = weights_of_examples(lambda batch: jnp.arange(6))
+    found = diagnostics.untunable(problem, lam, examples, examples, key)
+    assert found["weights"].startswith("weights, 2 of its 8 numbers: enters neither loss")
 
 
 def test_untunable_by_sampled_hyperparameters(mixed, key):

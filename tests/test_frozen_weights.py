@@ -38,6 +38,12 @@ METHODS = {
         shn.implicit, solver=linear_solvers.conjugate_gradient(20)
     ),
     "Neumann": _gradient_method(shn.implicit, solver=linear_solvers.neumann(400, 0.2)),
+    # Of the one weight that moves: the inverse of H + ρ.
+    "Nyström": _gradient_method(shn.implicit, solver=linear_solvers.nystrom(1, damping=1e-7)),
+    "soba": _gradient_method(shn.soba),
+    "saba": _gradient_method(shn.saba, train_blocks=1, valid_blocks=1),
+    "f2sa": _gradient_method(shn.f2sa, multiplier=1e7),
+    "f2sa, symmetric": _gradient_method(shn.f2sa, multiplier=1e4, symmetric=True),
     "hoag": lambda problem, optimizer: shn.hoag(
         problem, optimizer=optimizer, learning_rate=1.0, tolerance=lambda k: 1e-12
     ),

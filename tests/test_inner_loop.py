@@ -294,3 +294,24 @@ def test_every_second_of_many_steps_moves_by_the_mean_gradient(transformation, b
     expected = np.repeat(losses_at, 2)[:5]
     np.testing.assert_allclose(trained.train_losses, expected, rtol=1e-6)
     np.testing.assert_allclose(trained.params, START * (1 - CURVATURE / 2) ** 2, rtol=1e-6)
+
+
+def test_a_schedule_gives_each_step_the_hyperparameters_of_its_share(float64, key):
+    problem = Problem(
+        lambda key: jnp.zeros(()),
+        lambda w, target, batch, key: (w - target["at"]) ** 2 / 2,
+        lambda w, target, batch: w**2,
+    )
+    trained = train(
+        problem, optax.sgd(0.5), key, lambda share: {"at": share**2}, jnp.ones(2), steps=4
+    )
+    weight = 0.0
+    for share in (0, 0.25, 0.5, 0.75):
+        weight += 0.5 * (share**2 - weight)
+    np.testing.assert_allclose(trained.params, weight, rtol=1e-12)
+
+
+def test_a_schedule_of_another_form_is_refused(data, key):
+    problem = linear(kernel_decay)._replace(space={"decay": log()})
+    with pytest.raises(ValueError, match="doesn't fit hyperparameters"):
+        train(problem, DESCENT, key, lambda share: (share,), data, steps=2)

@@ -1,11 +1,13 @@
 """Solvers against NumPy, on a tree."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from shohypernet.linear_solvers import conjugate_gradient, identity, neumann
+from shohypernet.linear_solvers import conjugate_gradient, identity, neumann, nystrom
 
 MATRIX = np.array([[1.5, 0.25, 0.0], [0.25, 1.0, -0.5], [0.0, -0.5, 2.0]])
 TARGET = np.array([1.0, -2.0, 0.5])
@@ -107,8 +109,36 @@ def test_identity():
     assert found.products == 0
 
 
-def test_what_they_refuse():
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_nystrom_is_the_damped_inverse_of_some_columns(float64, rank, key):
+    """(C_K C_KK⁻¹ C_Kᵀ + ρI)⁻¹ b for one of the possible K, each of which is drawn by some key."""
+    expected = {}
+    for chosen in itertools.combinations(range(3), rank):
+        columns = MATRIX[:, chosen]
+        low_rank = columns @ np.linalg.inv(columns[list(chosen)]) @ columns.T
+        expected[chosen] = np.linalg.solve(low_rank + 0.3 * np.eye(3), TARGET)
+    drawn = set()
+    solve = jax.jit(lambda key: nystrom(rank, damping=0.3)(product, tree(TARGET), key).value)
+    for each in jax.random.split(key, 40):
+        found = flat(solve(each))
+        (chosen,) = (c for c, x in expected.items() if np.allclose(found, x, rtol=1e-10))
+        drawn.add(chosen)
+    assert drawn == expected.keys()
+    assert nystrom(rank, damping=0.3)(product, tree(TARGET), key).products == rank
+
+
+def test_nystrom_passes_over_weights_without_curvature(float64, key):
+    curvature, target = np.array([2.0, 0.0, 0.0, 1.0]), np.array([1.0, 1.0, -1.0, 2.0])
+    found = nystrom(4, damping=0.5)(lambda x: curvature * x, jnp.asarray(target), key).value
+    np.testing.assert_allclose(found, target / (curvature + 0.5), rtol=1e-12)
+
+
+def test_what_they_refuse(key):
     with pytest.raises(ValueError, match="steps to be a whole number >= 1, got 0"):
         conjugate_gradient(0)
     with pytest.raises(ValueError, match="terms to be a whole number >= 0, got -1"):
         neumann(-1, 0.1)
+    with pytest.raises(ValueError, match="rank of at most the 3 weights, got 4"):
+        nystrom(4, damping=0.1)(product, tree(TARGET), key)
+    with pytest.raises(ValueError, match=r"call solver\(product, b, key\)"):
+        nystrom(1, damping=0.1)(product, tree(TARGET))

@@ -1,11 +1,12 @@
 """Prediction losses against hand sums and SciPy's normal density."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
 
-from shohypernet.losses import gaussian_nll, gaussian_nll_from_mse, mean_squared_error
+from shohypernet.losses import gaussian_nll, gaussian_nll_from_mse, mean_squared_error, weighted
 
 
 def test_mean_squared_error_by_hand():
@@ -36,3 +37,31 @@ def test_gaussian_nll_from_mse_against_scipy(scale):
 def test_shapes_that_would_broadcast_are_refused(loss):
     with pytest.raises(ValueError, match="Shape mismatch"):
         loss(jnp.zeros((3, 1)), jnp.zeros((3, 2)))
+
+
+def test_weighted_by_hand_and_its_gradient_in_each_weight():
+    losses, weights = jnp.array([1.0, 2.0, 4.0]), jnp.array([0.5, 0.25, 0.0, 1.0])
+    index = jnp.array([3, 0, 3])
+    np.testing.assert_allclose(weighted(losses, weights, index), (1 + 1 + 4) / 3, rtol=1e-6)
+    found = jax.grad(lambda weights: weighted(losses, weights, index))(weights)
+    np.testing.assert_allclose(found, [2 / 3, 0, 0, 5 / 3], rtol=1e-6)
+
+
+def test_minibatches_of_a_weighted_loss_have_its_mean():
+    rng = np.random.default_rng(0)
+    losses, weights = rng.uniform(size=(2, 12)).astype(np.float32)
+    parts = rng.permutation(12).reshape(4, 3)
+    means = [weighted(losses[part], jnp.asarray(weights), jnp.asarray(part)) for part in parts]
+    np.testing.assert_allclose(np.mean(means), np.mean(weights * losses), rtol=1e-6)
+
+
+def test_what_weighted_refuses():
+    weights, index = jnp.ones(4), jnp.arange(3)
+    assert np.isnan(weighted(jnp.ones(3), weights, index + 2))
+    for losses, numbers in (
+        (jnp.ones(()), index),
+        (jnp.ones((3, 1)), index),
+        (jnp.ones(3), 0.0 * index),
+    ):
+        with pytest.raises(ValueError, match=r"weighted\(\) needs losses of shape \(B,\)"):
+            weighted(losses, weights, numbers)

@@ -31,6 +31,8 @@ METHODS = {
     "linearized": lambda p: shn.centered_response(
         p, jacobians.linearized(hypernets.linear(), optimizer=SGD), **INNER
     ),
+    "self_tuning": lambda p: shn.self_tuning(p, **INNER),
+    "self_tuning, not linearized": lambda p: shn.self_tuning(p, linearized=False, **INNER),
     "unrolled": lambda p: shn.unrolled(p, **INNER),
     "truncated": lambda p: shn.truncated(p, backward_steps=2, **INNER),
     "forward": lambda p: shn.forward(p, **INNER),
@@ -41,6 +43,11 @@ METHODS = {
     "drmad": lambda p: shn.drmad(p, **INNER),
     "back_optimization": lambda p: shn.back_optimization(p, **INNER),
     "implicit": lambda p: shn.implicit(p, solver=linear_solvers.conjugate_gradient(3), **INNER),
+    "nystrom": lambda p: shn.implicit(p, solver=linear_solvers.nystrom(3, damping=0.1), **INNER),
+    "soba": lambda p: shn.soba(p, **INNER),
+    "saba": lambda p: shn.saba(p, train_blocks=4, valid_blocks=2, **INNER),
+    "f2sa": lambda p: shn.f2sa(p, multiplier=lambda k: 10.0 + k, **INNER),
+    "f2sa, symmetric": lambda p: shn.f2sa(p, multiplier=10.0, symmetric=True, **INNER),
     "hoag": lambda p: shn.hoag(p, optimizer=SGD, learning_rate=1e-2),
 }
 # Dtypes of weights, data, λ and the layers' arithmetic, and whether 64 bits are on.

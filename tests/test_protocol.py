@@ -94,6 +94,8 @@ METHODS = {
     "simultaneous": _simultaneous,
     "centered_response, linearized": _centered(_linearized),
     "centered_response, Kronecker": _centered(_kronecker),
+    "self_tuning": _gradient_method(shn.self_tuning, scale=0.1),
+    "self_tuning, not linearized": _gradient_method(shn.self_tuning, linearized=False, scale=0.1),
     "unrolled": _gradient_method(shn.unrolled, segment=2),
     "truncated": _gradient_method(shn.truncated, backward_steps=2),
     "forward": _gradient_method(shn.forward),
@@ -106,6 +108,13 @@ METHODS = {
         problem, optimizer=optimizer, hyper_optimizer=optimizer
     ),
     "implicit": _gradient_method(shn.implicit, solver=linear_solvers.conjugate_gradient(PRODUCTS)),
+    "implicit, Nyström": _gradient_method(
+        shn.implicit, solver=linear_solvers.nystrom(PRODUCTS, damping=0.1)
+    ),
+    "soba": _gradient_method(shn.soba),
+    "saba": _gradient_method(shn.saba, train_blocks=3, valid_blocks=5),
+    "f2sa": _gradient_method(shn.f2sa, multiplier=10.0),
+    "f2sa, symmetric": _gradient_method(shn.f2sa, multiplier=10.0, symmetric=True),
     "hoag": lambda problem, params, optimizer: shn.hoag(
         problem,
         optimizer=optimizer,
@@ -122,6 +131,8 @@ GRADIENT_EVALUATIONS = {
     "simultaneous": [INNER_STEPS + 1] * ROUNDS,
     "centered_response, linearized": [INNER_STEPS + 1 + 2 * SAMPLES * INNER_STEPS] * ROUNDS,
     "centered_response, Kronecker": [INNER_STEPS + 2 + LOOK + 3 * TRACKED] * ROUNDS,
+    "self_tuning": [3 * INNER_STEPS + 2] * ROUNDS,
+    "self_tuning, not linearized": [2 * INNER_STEPS + 2] * ROUNDS,
     "unrolled": [4 * INNER_STEPS + 1] * ROUNDS,
     "truncated": [INNER_STEPS + 2 * 2 + 1] * ROUNDS,
     "forward": [INNER_STEPS * (1 + 2 * HYPERPARAMS) + 1] * ROUNDS,
@@ -130,12 +141,26 @@ GRADIENT_EVALUATIONS = {
     "drmad": [3 * INNER_STEPS + 1] * ROUNDS,
     "back_optimization": [3 * INNER_STEPS + 1] * ROUNDS,
     "implicit": [INNER_STEPS + 2 + 2 * PRODUCTS] * ROUNDS,
+    "implicit, Nyström": [INNER_STEPS + 2 + 2 * PRODUCTS] * ROUNDS,
+    "soba": [4 * INNER_STEPS] * ROUNDS,
+    "saba": [4 * INNER_STEPS] * ROUNDS,
+    "f2sa": [3 * (INNER_STEPS + 1)] * ROUNDS,
+    "f2sa, symmetric": [4 * (INNER_STEPS + 1)] * ROUNDS,
     "hoag": [INNER_STEPS + 4 + 2 * PRODUCTS] * ROUNDS,
 }
 
 # Derivatives that pass through the weights and aren't counted, as they touch no data. Kronecker:
 # products with the penalties' curvature, for its diagonal and for twice three iterations.
-UNCOUNTED = {"centered_response, Kronecker": 2 * (1 + 2 * 3) * ROUNDS}
+# Self-tuning: two draws of the penalty for each inner step. Its response has weights of its own,
+# through which two of what is counted for an inner step pass (one if not linearized), and all of
+# the hyper-step.
+UNCOUNTED = {
+    "centered_response, Kronecker": 2 * (1 + 2 * 3) * ROUNDS,
+    "self_tuning": (2 * INNER_STEPS - 2 * INNER_STEPS - 2) * ROUNDS,
+    "self_tuning, not linearized": (2 * INNER_STEPS - INNER_STEPS - 2) * ROUNDS,
+}
+# F2SA's last derivatives are in λ alone, and pass through no weights: counted, and not seen.
+UNCOUNTED |= {"f2sa": -3 * ROUNDS, "f2sa, symmetric": -4 * ROUNDS}
 
 
 @pytest.fixture(scope="module", params=METHODS)

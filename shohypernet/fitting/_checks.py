@@ -55,6 +55,21 @@ def _equal(one: Any, other: Any) -> bool:
         return False
 
 
+def require_batches(method: HyperOptimizer, plan: Plan) -> None:
+    """Refuse minibatches for a method that draws its own.
+
+    Raises:
+      ValueError: naming the sizes.
+    """
+    sizes = {name: getattr(plan, name) for name in ("train_batch_size", "valid_batch_size")}
+    given = [f"{name}={size}" for name, size in sizes.items() if size is not None]
+    if method.whole_batches and given:
+        raise ValueError(
+            "the method draws its minibatches by itself, of all examples; call fit() without "
+            f"{' and '.join(given)}."
+        )
+
+
 def encoded(space: Space, hyperparams: Any) -> Hyperparams | Start:
     """The start as λ̂ unconstrained, or a function from a key to it.
 

@@ -21,6 +21,7 @@ from jax.sharding import Mesh
 from tqdm import tqdm
 
 from shohypernet import hyperparameters as hp
+from shohypernet import problem as problems
 from shohypernet._internal import sharding
 from shohypernet._internal.trees import data_as_keys, keys_as_data
 from shohypernet.batches import Data
@@ -48,7 +49,7 @@ def fit(
     problem: Problem,
     method: HyperOptimizer,
     data: Data,
-    hyperparams: Hyperparams,
+    hyperparams: Hyperparams | None = None,
     *,
     steps: int,
     seeds: int | Sequence[int] = 0,
@@ -71,7 +72,7 @@ def fit(
       method: built for this problem.
       data: three splits of examples, each a tree of arrays with a shared leading axis.
       hyperparams: start of λ̂ in natural units: a tree of arrays or numbers that all seeds share,
-        or a function from a seed's key to such a tree.
+        or a function from a seed's key to such a tree; by default `problem.start`.
       steps: number of rounds, each one call of `method.step`. A resumed run may ask for more.
       seeds: a whole number, for results without a seed axis; or a sequence of them, all in one
         compiled call, for results that lead with that axis.
@@ -139,8 +140,10 @@ def fit(
         checkpoint_every=checkpoint_every,
         seeds_at_once=seeds_at_once,
     )
+    checks.require_batches(method, plan)
     data = plans.splits(data)
     plans.require_divisible(mesh, plan, data)
+    hyperparams = problems.start_of(problem, hyperparams, "fit")
     start = checks.encoded(problem.space, hyperparams)
 
     with contextlib.ExitStack() as stack:

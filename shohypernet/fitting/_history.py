@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from shohypernet import saving
@@ -41,6 +42,26 @@ class History(NamedTuple):
     test_loss: np.ndarray
     hyperparams: Hyperparams
     unconstrained: Hyperparams
+
+    def schedule(self, share: jax.Array) -> Hyperparams:
+        """λ̂ as it was when a share of the run's steps was done, for `train` to go through again.
+
+        A schedule may be worth more than the value that it ends at (arXiv:1903.03088).
+
+        Args:
+          share: scalar in [0, 1].
+
+        Returns:
+          A tree like λ̂ in natural units, interpolated linearly between evaluations.
+        """
+        shares = jnp.asarray(self.step / self.step[-1], jnp.result_type(float))
+
+        after = jnp.clip(jnp.searchsorted(shares, share), 1, len(shares) - 1)
+        done = (share - shares[after - 1]) / (shares[after] - shares[after - 1])
+        values = jax.tree.map(jnp.asarray, self.hyperparams)
+        return jax.tree.map(
+            lambda leaf: leaf[after - 1] + done * (leaf[after] - leaf[after - 1]), values
+        )
 
 
 # A record is a History without its leading axis; until the run is over, without natural units too.

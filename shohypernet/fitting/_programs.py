@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from shohypernet import inner_loop
 from shohypernet import problem as problems
-from shohypernet._internal import random, sharding
+from shohypernet._internal import convolutions, random, sharding
 from shohypernet.batches import Data, SplitLosses, minibatch
 from shohypernet.fitting import _checks as checks
 from shohypernet.fitting._plan import Plan
@@ -112,7 +112,8 @@ def _steps(
         valid_batch = minibatch(key_valid, data.valid, plan.valid_batch_size)
         train_batches = sharding.constrain(train_batches, "examples", axis=1)
         valid_batch = sharding.constrain(valid_batch, "examples")
-        return method.step(key_step, state, train_batches, valid_batch)
+        with convolutions.as_products():
+            return method.step(key_step, state, train_batches, valid_batch)
 
     # All keys in one go, for each round of hashing by itself costs as much as a small product.
     numbers = first_step + jnp.arange(steps)

@@ -11,10 +11,13 @@ from shohypernet.hypergradients import (
     back_optimization,
     curvature,
     drmad,
+    f2sa,
     forward,
     hoag,
     implicit,
     reversible,
+    saba,
+    soba,
     unrolled,
 )
 
@@ -22,9 +25,12 @@ __all__ = [
     "back_optimization",
     "curvature",
     "drmad",
+    "f2sa",
     "forward",
     "hoag",
     "implicit",
     "reversible",
+    "saba",
+    "soba",
     "unrolled",
 ]

@@ -199,12 +199,12 @@ def _adapted(
 def _warm_started(steps: int, tolerance: jax.Array, start: Params) -> Solver:
     """Conjugate gradients from a tree like all weights, for a system in some of them."""
 
-    def solve(product: Product, target: Params) -> Solution:
+    def solve(product: Product, target: Params, key: Key | None = None) -> Solution:
         # In the order of the tree, the target's leaves are those that it has a place for.
         paths = {path for path, _ in jax.tree.leaves_with_path(target)}
         chosen = [leaf for path, leaf in jax.tree.leaves_with_path(start) if path in paths]
         first = jax.tree.unflatten(jax.tree.structure(target), chosen)
-        return conjugate_gradient(steps, tolerance=tolerance, start=first)(product, target)
+        return conjugate_gradient(steps, tolerance=tolerance, start=first)(product, target, key)
 
     return solve
 

@@ -9,6 +9,7 @@ they solve with C (see `linear_solvers`):
     conjugate gradients   Foo et al. (2008); Rajeswaran et al. (2019), arXiv:1909.04630
     Neumann series        Lorraine et al. (2019), arXiv:1911.02590, Algorithms 1 to 3
     identity, T1 − T2     Luketina et al. (2016), arXiv:1511.06727
+    Nyström               Hataya and Yamada (2023), arXiv:2302.09726
 """
 
 from typing import Any, NamedTuple
@@ -69,7 +70,7 @@ def hypergradient(
       train_batch: the training examples of C and of the mixed derivative: all of them, or a
         minibatch, whose noise then is in every product.
       valid_batch: the batch of L_valid.
-      key: PRNG key of the stochastic terms of the training loss.
+      key: PRNG key of the stochastic terms of the training loss, and of the solver's.
       solver: how to solve with C, from `linear_solvers`.
       curvature: C, from `curvature`; the Hessian if None.
       damping: δ, in units of the curvature.
@@ -93,7 +94,9 @@ def hypergradient(
     def product(vector: Params) -> Params:
         return problems.select(full(problems.merge(vector, still, moved)), moved)
 
-    solved, products = solver(product, problems.select(through_weights, moved))
+    solved, products = solver(
+        product, problems.select(through_weights, moved), jax.random.fold_in(key, 0)
+    )
     adjoint = problems.merge(solved, still, moved)
     through = curvatures.cross_product(problem, params, hyperparams, train_batch, key, adjoint)
     return ImplicitHypergradient(
@@ -119,8 +122,8 @@ def implicit(
       problem: the bilevel problem.
       optimizer: any optax optimizer of the weights.
       hyper_optimizer: for λ.
-      solver: `linear_solvers.conjugate_gradient(steps)`, `neumann(terms, step_size)`, or
-        `identity()` for T1 − T2.
+      solver: `linear_solvers.conjugate_gradient(steps)`, `neumann(terms, step_size)`,
+        `nystrom(rank, damping=ρ)`, or `identity()` for T1 − T2.
       curvature: `curvature.gauss_newton(…)`; the Hessian if None.
       damping: δ, in units of the curvature.
 

@@ -129,4 +129,6 @@ def global_response(
     def waiting(state: GlobalResponseState) -> jax.Array:
         return state.rounds <= hypernet_rounds
 
-    return HyperOptimizer(init, step, parts.weights, attrgetter("model_state"), problem, waiting)
+    return HyperOptimizer(
+        init, step, parts.weights, attrgetter("model_state"), problem, waiting=waiting
+    )

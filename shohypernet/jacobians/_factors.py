@@ -23,8 +23,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from shohypernet._internal.layers import Layer, rest, split, watched
+from shohypernet._internal.outputs import Outputs
 from shohypernet.jacobians import _gauss_newton as gauss_newton
-from shohypernet.jacobians._layers import Layer, rest, split
 from shohypernet.problem import Problem
 from shohypernet.types import Batch, Hyperparams, Key, Params
 
@@ -119,12 +120,16 @@ def _of_batch(
 ) -> tuple[CurvatureEstimate, list[jax.Array]]:
     """An estimate with a sum in place of the mean of a aᵀ, and the weights of these sums."""
     key_loss, key_signs = jax.random.split(key)
-    outputs = gauss_newton.Outputs(problem, layers, hyperparams, batch, key_loss)
+    outputs = Outputs(problem, hyperparams, batch, key_loss)
 
-    def watched(params: Params, sums: list[_Sums]) -> list[jax.Array]:
-        return outputs.at(params, lambda i, rows, made: _observed(layers[i], rows, made, sums[i]))
+    def observed(params: Params, sums: list[_Sums]) -> list[jax.Array]:
+        def observe(i: int, module: Any, inputs: jax.Array, made: jax.Array) -> jax.Array:
+            rows = layers[i].type.rows(module, inputs)
+            return _observed(layers[i], rows, made, sums[i])
 
-    made, pull = jax.vjp(watched, params, [_no_sums(layer) for layer in layers])
+        return outputs.at(params, watched(layers, observe))
+
+    made, pull = jax.vjp(observed, params, [_no_sums(layer) for layer in layers])
     drawn = gauss_newton.cotangents(outputs, params, made, number, key_signs)
     gradient, sums = pull(drawn)
     blocks = split(layers, gradient)

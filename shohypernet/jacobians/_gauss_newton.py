@@ -3,104 +3,23 @@
     H ≈ Jᵀ Λ J + ∂²R/∂w²,    J = ∂z/∂w,    Λ = ∂²L/∂z²
 
 z are the outputs of the model wherever the loss calls it, and R is what reaches the loss by another
-way: the penalties. Flax's method interceptors find both, so a loss needn't be written in parts.
+way: the penalties. `Outputs` finds both, so a loss needn't be written in parts.
 
 Schraudolph (2002), "Fast Curvature Matrix-Vector Products for Second-Order Gradient Descent".
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 
-from shohypernet.jacobians._layers import Layer
-from shohypernet.problem import Problem
-from shohypernet.types import Batch, Hyperparams, Key, Params
+from shohypernet._internal.outputs import Outputs
+from shohypernet.types import Key, Params
 
 MOST_OUTPUTS = 256  # of an example, whose curvature is taken whole; of more only the diagonal
 SIGNS = 8  # that estimate such a diagonal
-
-Watch = Callable[[int, jax.Array, jax.Array], jax.Array]  # of a layer's number, its a and its s
-
-
-class Outputs:
-    """The model's outputs z at some weights, and the loss as a function of them.
-
-    Args:
-      problem: a stateless problem, λ as its losses read it.
-      layers: layers to be watched.
-      hyperparams: λ.
-      batch: training examples.
-      key: PRNG key of the stochastic terms of the loss.
-    """
-
-    def __init__(
-        self,
-        problem: Problem,
-        layers: Sequence[Layer],
-        hyperparams: Hyperparams,
-        batch: Batch,
-        key: Key,
-    ) -> None:
-        """Trace nothing yet."""
-        self._loss = lambda params: problem.train_loss(params, hyperparams, batch, key)
-        self._layers = {layer.path: (i, layer) for i, layer in enumerate(layers)}
-
-    def at(self, params: Params, watch: Watch | None = None) -> list[jax.Array]:
-        """z: the floating-point outputs of each call of the model, in order."""
-        outputs: list[jax.Array] = []
-
-        def collect(made: Any) -> Any:
-            outputs.extend(leaf for leaf in jax.tree.leaves(made) if _is_floating(leaf))
-            return made
-
-        with nn.intercept_methods(self._interceptor(collect, watch)):
-            self._loss(params)
-        if not outputs:
-            raise ValueError(
-                "the training loss calls no Flax Linen module, whose outputs its curvature is read "
-                "off; write the model as a flax.linen.Module, or use jacobians.linearized()."
-            )
-        return outputs
-
-    def loss(self, params: Params, outputs: list[jax.Array]) -> jax.Array:
-        """L at given outputs; its derivatives in the weights are those of the penalties alone."""
-        given: Iterator[jax.Array] = iter(outputs)
-
-        def replace(made: Any) -> Any:
-            return jax.tree.map(lambda leaf: next(given) if _is_floating(leaf) else leaf, made)
-
-        with nn.intercept_methods(self._interceptor(replace, None)):
-            return self._loss(params)
-
-    def _interceptor(self, of_model: Callable[[Any], Any], watch: Watch | None) -> Any:
-        inside = False  # a call of the model
-        reading = False  # what a layer multiplies, by a module that isn't the model's
-
-        def intercept(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
-            nonlocal inside, reading
-            module, is_call = context.module, context.method_name == "__call__"
-            if reading or context.method_name == "setup":
-                return call(*args, **kwargs)
-            outermost = module.path == () and not inside
-            inside = inside or outermost
-            try:
-                made = call(*args, **kwargs)
-            finally:
-                inside = inside and not outermost
-            if watch is not None and is_call and module.path in self._layers:
-                i, layer = self._layers[module.path]
-                (inputs,) = *args, *kwargs.values()
-                reading = True
-                rows = layer.type.rows(module, inputs)
-                reading = False
-                made = watch(i, rows, made)
-            return of_model(made) if outermost else made
-
-        return intercept
 
 
 class Curvature(NamedTuple):
@@ -223,7 +142,3 @@ def _root(matrices: jax.Array) -> jax.Array:
 
 def _vdot(one: Any, other: Any) -> jax.Array:
     return jnp.asarray(optax.tree.vdot(one, other))
-
-
-def _is_floating(leaf: Any) -> bool:
-    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)

@@ -31,11 +31,12 @@ import optax
 
 from shohypernet._internal import validation
 from shohypernet._internal.batching import same_for_all
+from shohypernet._internal.layers import LayerType, layers_of
+from shohypernet._internal.outputs import Outputs
 from shohypernet.jacobians import _factors as factors
 from shohypernet.jacobians import _gauss_newton as gauss_newton
 from shohypernet.jacobians._base import Point, ResponseJacobian
 from shohypernet.jacobians._factors import CurvatureEstimate
-from shohypernet.jacobians._layers import LayerType, layers_of
 from shohypernet.jacobians._preconditioner import Basis, basis, inverse, no_basis
 from shohypernet.problem import Problem
 from shohypernet.types import Batch, Hyperparams, Key, Params
@@ -241,7 +242,7 @@ def _tracked(
 
         def at(i: jax.Array) -> Any:
             batch = jax.tree.map(lambda leaf: jnp.asarray(leaf)[i], point.batches)
-            outputs = gauss_newton.Outputs(problem, (), point.hyperparams, batch, point.key)
+            outputs = Outputs(problem, point.hyperparams, batch, point.key)
             return function(gauss_newton.curvature(outputs, point.params))
 
         steps = jax.tree.leaves(point.batches)[0].shape[0]

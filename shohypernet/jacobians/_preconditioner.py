@@ -14,11 +14,11 @@ import jax
 import jax.numpy as jnp
 
 from shohypernet._internal import frozen
+from shohypernet._internal.layers import Layer, join, split
+from shohypernet._internal.outputs import Outputs
 from shohypernet.jacobians import _factors as factors
 from shohypernet.jacobians._base import Point
 from shohypernet.jacobians._factors import CurvatureEstimate, Factors
-from shohypernet.jacobians._gauss_newton import Outputs
-from shohypernet.jacobians._layers import Layer, join, split
 from shohypernet.linear_solvers import conjugate_gradient
 from shohypernet.problem import Problem
 from shohypernet.types import Params
@@ -167,7 +167,7 @@ def _penalty_curvature(
 ) -> Callable[[list[jax.Array]], list[jax.Array]]:
     """Products of ∂²R/∂w² with blocks."""
     params = point.params
-    outputs = Outputs(problem, (), point.hyperparams, point.last_batch, point.key)
+    outputs = Outputs(problem, point.hyperparams, point.last_batch, point.key)
     held = jax.lax.stop_gradient(outputs.at(params))
 
     def slope(params: Params) -> Params:

@@ -37,7 +37,7 @@ def run(
     problem: Problem,
     method: Search,
     data: Data,
-    hyperparams: Hyperparams,
+    hyperparams: Hyperparams | None = None,
     *,
     optimizer: optax.GradientTransformation,
     budget: int,
@@ -53,7 +53,8 @@ def run(
       method: the search, such as `random_search(steps=100)`.
       data: three splits of examples, each a tree of arrays with a shared leading axis.
       hyperparams: λ in natural units, as `fit` takes it, for its form alone: a tree of arrays or
-        numbers, or a function from a key to one. A search starts from the prior.
+        numbers, or a function from a key to one; by default `problem.start`. A search starts
+        from the prior.
       optimizer: α, the optimizer of the weights.
       budget: gradient evaluations that each seed may spend: updates of w, over all its trials.
       seeds: a seed, for results without seed axis; or a sequence of seeds, one search for each.
@@ -89,6 +90,7 @@ def run(
     several = [seeds] if isinstance(seeds, int | np.integer) else seeds
     each_seed = plans.distinct_seeds(several, "search.run")
     data = plans.splits(data, "search.run")
+    hyperparams = problems.start_of(problem, hyperparams, "search.run")
     like = checks.form(random.key(0), problem.space, hyperparams)
     asker = method.bind(problem.space, like)
     checks.require_consistent(problem, like, data, batch_size)

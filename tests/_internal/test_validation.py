@@ -49,6 +49,8 @@ BUILDERS = {
     "truncated": bound(shn.truncated, PROBLEM, backward_steps=2, **THROUGH_TRAINING),
     "implicit": bound(shn.implicit, PROBLEM, solver=linear_solvers.identity(), **THROUGH_TRAINING),
     "hoag": bound(shn.hoag, PROBLEM, optimizer=SGD, learning_rate=0.1),
+    "saba": bound(shn.saba, PROBLEM, train_blocks=2, valid_blocks=2, **THROUGH_TRAINING),
+    "f2sa": bound(shn.f2sa, PROBLEM, multiplier=10.0, **THROUGH_TRAINING),
     "exponential": hoag.exponential,
     "polynomial": hoag.polynomial,
     "reversible": bound(
@@ -59,6 +61,7 @@ BUILDERS = {
         steps, **options
     ),
     "neumann": bound(linear_solvers.neumann, terms=3, step_size=0.1),
+    "nystrom": lambda rank=2, damping=0.1: linear_solvers.nystrom(rank, damping=damping),
     "gaussian_nll": bound(losses.gaussian_nll_from_mse, 1.0),
     "train": bound(shn.train, PROBLEM, SGD, None, None, None),
     "sharpness": bound(shn.diagnostics.sharpness, PROBLEM, None, None, None, None),
@@ -74,6 +77,8 @@ SIZES = {
     "unrolled": ["segment"],
     "truncated": ["backward_steps", "segment"],
     "hoag": ["solver_steps"],
+    "saba": ["train_blocks", "valid_blocks"],
+    "nystrom": ["rank"],
     "l_bfgs": ["memory"],
     "conjugate_gradient": ["steps"],
     "train": ["steps"],
@@ -82,6 +87,8 @@ SIZES = {
 COUNTS_FROM_ZERO = {"global_response": ["hypernet_rounds"], "neumann": ["terms"]}
 ABOVE_ZERO = {
     "hoag": ["learning_rate"],
+    "f2sa": ["multiplier"],
+    "nystrom": ["damping"],
     "exponential": ["first", "factor"],
     "polynomial": ["first", "power"],
     "reversible": ["learning_rate"],

@@ -90,3 +90,13 @@ def test_a_saved_result_comes_back_without_its_state(seeds, tmp_path):
     shn.save(tmp_path / "weights.npz", result.params)
     with pytest.raises(ValueError, match="holds a ndarray, not a Result"):
         shn.Result.load(tmp_path / "weights.npz")
+
+
+def test_the_schedule_of_a_run_is_its_history_between_evaluations(of_one):
+    history = of_one.history
+    for share in (0.0, 0.13, 0.5, 0.99, 1.0):
+        expected = [
+            np.interp(share * history.step[-1], history.step, values)
+            for values in history.hyperparams.T
+        ]
+        np.testing.assert_allclose(history.schedule(share), expected, rtol=1e-5, atol=1e-6)

@@ -10,7 +10,7 @@ import shohypernet as shn
 from shohypernet import ridge
 from shohypernet.hypergradients import curvature, implicit, unrolled
 from shohypernet.inner_loop import TrainState
-from shohypernet.linear_solvers import conjugate_gradient, identity, neumann
+from shohypernet.linear_solvers import conjugate_gradient, identity, neumann, nystrom
 from shohypernet.models import MLP
 from shohypernet.problem import unconstrained
 
@@ -60,6 +60,8 @@ def test_identity_and_damping_by_hand(float64, small):
     np.testing.assert_allclose(found.gradient, by_hand(small, lambda h: np.eye(4)), rtol=1e-10)
     found = estimate(small, conjugate_gradient(WEIGHTS), damping=0.3)
     damped = by_hand(small, lambda h: np.linalg.inv(h + 0.3 * np.eye(4)))
+    np.testing.assert_allclose(found.gradient, damped, rtol=1e-8)
+    found = estimate(small, nystrom(WEIGHTS, damping=0.3))
     np.testing.assert_allclose(found.gradient, damped, rtol=1e-8)
 
 

@@ -9,8 +9,8 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from shohypernet import Problem
+from shohypernet._internal.layers import join, layers_of, split
 from shohypernet.jacobians import _factors as factors
-from shohypernet.jacobians._layers import join, layers_of, split
 from shohypernet.models import MLP
 
 EXAMPLES, PIXELS, CLASSES = 5, 4, 3

@@ -9,6 +9,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from shohypernet import Problem, penalties
+from shohypernet._internal.outputs import Outputs
 from shohypernet.jacobians import _gauss_newton as gauss_newton
 from shohypernet.models import MLP
 
@@ -51,7 +52,7 @@ def test_products_are_those_of_the_matrix(float64, loss, batch, key):
     bend = jax.hessian(lambda z: loss(z.reshape(made.shape), batch[1]))(made.ravel())
     expected = jacobian.T @ bend @ jacobian + 2 * DECAY * np.eye(len(flat))
 
-    outputs = gauss_newton.Outputs(problem, (), jnp.float64(DECAY), batch, key)
+    outputs = Outputs(problem, jnp.float64(DECAY), batch, key)
     found = gauss_newton.curvature(outputs, params)
     vector = np.random.default_rng(1).normal(size=flat.shape)
     product, _ = ravel_pytree(found.times(unravel(jnp.asarray(vector))))
@@ -63,7 +64,7 @@ def test_products_are_those_of_the_matrix(float64, loss, batch, key):
 def test_the_loss_at_its_own_outputs_is_the_loss_and_its_slope_the_penalty_s(batch, key):
     problem = problem_of(squared)
     params = problem.init(key)
-    outputs = gauss_newton.Outputs(problem, (), jnp.float32(DECAY), batch, key)
+    outputs = Outputs(problem, jnp.float32(DECAY), batch, key)
     made = outputs.at(params)
     value, slope = jax.value_and_grad(outputs.loss)(params, made)
     np.testing.assert_allclose(value, problem.train_loss(params, DECAY, batch, key), rtol=1e-6)
@@ -74,7 +75,7 @@ def test_the_loss_at_its_own_outputs_is_the_loss_and_its_slope_the_penalty_s(bat
 def cotangents(loss, batch, keys, number=0):
     problem = problem_of(loss)
     params = problem.init(jax.random.key(0))
-    outputs = gauss_newton.Outputs(problem, (), jnp.float32(DECAY), batch, keys[0])
+    outputs = Outputs(problem, jnp.float32(DECAY), batch, keys[0])
     made = outputs.at(params)
 
     def draw(number, key):
@@ -110,7 +111,7 @@ def test_of_many_outputs_the_diagonal_is_taken(batch, key, monkeypatch):
 
 def test_a_model_that_the_loss_never_calls_is_refused(batch, key):
     problem = problem_of(squared)._replace(train_loss=lambda params, *_: optax.tree.norm(params))
-    outputs = gauss_newton.Outputs(problem, (), jnp.float32(0), batch, key)
+    outputs = Outputs(problem, jnp.float32(0), batch, key)
     with pytest.raises(ValueError, match="training loss calls no Flax Linen module"):
         outputs.at(problem.init(key))
 
@@ -136,5 +137,5 @@ def test_two_calls_of_a_model_and_methods_that_call_it_are_counted_once_each(key
         None,
     )
     params = problem.init(key)
-    one, other = gauss_newton.Outputs(problem, (), jnp.float32(0), (), key).at(params)
+    one, other = Outputs(problem, jnp.float32(0), (), key).at(params)
     np.testing.assert_allclose(one, 2 * other, rtol=1e-6)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from shohypernet import Problem, jacobians, losses, penalties, supervised
-from shohypernet.jacobians import _layers as layers
+from shohypernet._internal import layers
 from shohypernet.models import MLP
 
 PIXELS, CLASSES = 4, 3

@@ -6,8 +6,9 @@ appended to a for the bias. Weights of any other module have no matrix, and only
 curvature.
 """
 
+import contextlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -191,6 +192,35 @@ def _name(entry: Any) -> str:
     return jax.tree_util.keystr((entry,), simple=True)
 
 
+Watch = Callable[[int, nn.Module, jax.Array, jax.Array], jax.Array]
+
+
+@contextlib.contextmanager
+def watched(layers: Sequence[Layer], watch: Watch) -> Iterator[None]:
+    """Within it, a layer returns what `watch(number, module, inputs, outputs)` makes of it.
+
+    Modules that `watch` itself calls are left alone.
+    """
+    numbers = {layer.path: i for i, layer in enumerate(layers)}
+    watching = False
+
+    def intercept(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        nonlocal watching
+        made = call(*args, **kwargs)
+        number = numbers.get(context.module.path)
+        if watching or number is None or context.method_name != "__call__":
+            return made
+        (inputs,) = *args, *kwargs.values()
+        watching = True
+        try:
+            return watch(number, context.module, inputs, made)
+        finally:
+            watching = False
+
+    with nn.intercept_methods(intercept):
+        yield
+
+
 # --- weights as blocks --------------------------------------------------------------------------
 
 
@@ -227,47 +257,3 @@ def rest(layers: tuple[Layer, ...], tree: Any) -> list[int]:
     """Which leaves of a tree like the weights are in no layer."""
     inside = {i for layer in layers for i in (layer.kernel, layer.bias)}
     return [i for i, _ in enumerate(jax.tree.leaves(tree)) if i not in inside]
-
-
-# --- for people ---------------------------------------------------------------------------------
-
-
-def describe(
-    problem: Problem, layer_types: Mapping[type[nn.Module], LayerType] | None = None
-) -> str:
-    """The curvature that `kronecker` has for each array of weights, as a table.
-
-    A layer's A and G hold inputs² and outputs² numbers. A diagonal knows nothing of how weights act
-    on each other: where much of a model has one, tell `kronecker` the type of those layers, or
-    judge its hypergradient by that of a better solver.
-
-    Args:
-      problem: a problem, whose `init` calls Flax Linen modules.
-      layer_types: as given to `kronecker`.
-
-    Returns:
-      A line for each array of weights, with its shape.
-
-    Raises:
-      ValueError: if `problem.init` calls no Flax Linen module.
-    """
-    params = problems.param_shapes(problem)
-    by_leaf = {
-        leaf: layer
-        for layer in layers_of(problem, params, layer_types)
-        for leaf in (layer.kernel, layer.bias)
-    }
-    lines = []
-    for i, (path, leaf) in enumerate(jax.tree.leaves_with_path(params)):
-        curvature = "diagonal"
-        if i in by_leaf:
-            inputs, outputs = by_leaf[i].inputs, by_leaf[i].outputs
-            of_inputs = f"diagonal {inputs}" if by_leaf[i].type.table else f"{inputs} x {inputs}"
-            curvature = f"Kronecker, {of_inputs} and {outputs} x {outputs}"
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        lines.append((name, str(leaf.shape), curvature))
-    widths = [max(len(line[column]) for line in lines) for column in range(2)]
-    return "\n".join(
-        f"{name:<{widths[0]}}  {shape:<{widths[1]}}  {curvature}"
-        for name, shape, curvature in lines
-    )

@@ -1,0 +1,318 @@
+"""Self-tuning networks: a hyperparameter for each example, and a response inside the layers.
+
+    λ_b = λ̂ + σ ∘ ε_b,  ε_b ~ N(0, I)                          for each example b of a minibatch
+
+    W ← W − α ∇_W L_train(W, λ̂, x)                             weights at λ̂
+    φ ← φ − α ∇_φ mean_b L_train(f₀ + ∂f/∂h (λ_b − λ̂), λ_b, x_b)    how they respond to λ
+    λ̂, σ ← their step along ∇ [mean_b L_valid(w_φ(λ_b), x_b) − τ Σ_i log(σ_i √(2πe))]
+
+w_φ is the response of `_structured_response`, φ its U, V, C and c. Only the validation loss moves
+λ̂, and only through the response, so that the training loss needs no derivative in λ: dropout
+rates, augmentations and whole numbers will do.
+
+MacKay et al. (2019), "Self-Tuning Networks: Bilevel Optimization of Hyperparameters using
+Structured Best-Response Functions", arXiv:1903.03088. Bae and Grosse (2020), "Delta-STN: Efficient
+Bilevel Optimization for Neural Networks using Structured Response Jacobians", arXiv:2010.13514.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.flatten_util import ravel_pytree
+
+from shohypernet import inner_loop
+from shohypernet import problem as problems
+from shohypernet._internal import frozen, validation
+from shohypernet._internal.layers import Layer, LayerType, layers_of
+from shohypernet._internal.trees import typed
+from shohypernet.hyperoptimizer import HyperOptimizer, Info
+from shohypernet.hypertraining import _perturbed_losses as perturbed
+from shohypernet.hypertraining import _structured_response as structured
+from shohypernet.hypertraining._perturbed_losses import Distribution, Network
+from shohypernet.hypertraining._structured_response import LayerResponse
+from shohypernet.inner_loop import TrainState
+from shohypernet.problem import Problem, unconstrained
+from shohypernet.types import Batch, Hyperparams, Key, ModelState, OptState, Params
+
+
+class SelfTuningState(NamedTuple):
+    """State of `self_tuning`.
+
+    Attributes:
+      hyperparams: λ̂, unconstrained.
+      scales: softplus⁻¹(σ), a tree like λ̂.
+      params: W.
+      responses: φ, of each layer that responds.
+      hyper_opt_state: state of the optimizer of λ̂.
+      scale_opt_state: state of the optimizer of σ.
+      opt_state: state of the optimizer of W.
+      response_opt_state: state of the optimizer of φ.
+      model_state: the model's at λ̂.
+      rounds: rounds done, scalar int32.
+    """
+
+    hyperparams: Hyperparams
+    scales: Hyperparams
+    params: Params
+    responses: tuple[LayerResponse, ...]
+    hyper_opt_state: OptState
+    scale_opt_state: OptState
+    opt_state: OptState
+    response_opt_state: OptState
+    model_state: ModelState
+    rounds: jax.Array
+
+    @property
+    def distribution(self) -> Distribution:
+        """p(λ | λ̂, σ)."""
+        return Distribution(self.hyperparams, self.scales)
+
+
+class _Optimizers(NamedTuple):
+    """Of W, of φ, and of λ̂ and σ."""
+
+    weights: optax.GradientTransformation
+    responses: optax.GradientTransformation
+    hyperparams: optax.GradientTransformation
+
+
+def self_tuning(
+    problem: Problem,
+    *,
+    optimizer: optax.GradientTransformation,
+    hyper_optimizer: optax.GradientTransformation,
+    response_optimizer: optax.GradientTransformation | None = None,
+    linearized: bool = True,
+    scale: float = 1.0,
+    entropy_weight: float = 1e-3,
+    warmup_rounds: int = 0,
+    examples_per_draw: int = 1,
+    layer_types: Mapping[type[nn.Module], LayerType] | None = None,
+) -> HyperOptimizer:
+    """A network that tunes its own regularization while it trains: STN or Delta-STN.
+
+    Dense, convolutional and embedding layers respond to λ, and with them `nn.LSTMCell` and
+    `nn.GRUCell`, which are made of dense ones. Other weights, such as scales of a normalization,
+    are trained at λ̂ and don't respond. A penalty of the weights is taken at two opposite draws for
+    each minibatch, as its weights are those of one λ.
+
+    The schedules of the papers: linearized, 5 inner steps to a round, RMSprop 1e-2 for λ̂, a scale
+    of 1; else 2 inner steps, Adam 3e-3, a scale of 0.5. Both start from rates of 0.05, after a
+    warm-up of some epochs.
+
+    Args:
+      problem: the bilevel problem, whose training loss is a mean over examples, and whose model is
+        a Flax Linen module. Make a whole number of a bounded λ by `jnp.floor` in the loss.
+      optimizer: α, for W: whatever trains this model well at fixed λ.
+      hyper_optimizer: β, for λ̂ and σ.
+      response_optimizer: for φ; `optimizer` if None.
+      linearized: Delta-STN: W is trained at λ̂ itself, and φ on the network linearized in λ − λ̂.
+        Otherwise STN: W and φ together, at λ_b, and the response reads λ rather than λ − λ̂.
+      scale: σ at the start, in unconstrained units of λ.
+      entropy_weight: τ, which keeps σ from going to zero; at 0 σ is held.
+      warmup_rounds: rounds before λ̂ and σ begin to move.
+      examples_per_draw: consecutive examples of a minibatch that share a λ_b.
+      layer_types: further types of layer that respond, as for `jacobians.kronecker`.
+
+    Returns:
+      A HyperOptimizer whose round takes 3 · inner steps + 2 gradient evaluations, or, not
+      linearized, 2 · inner steps + 2: the product of a layer with its response counts as a second
+      one. The validation loss of its Info is the mean at the λ_b.
+
+    Raises:
+      TypeError: for something that is no problem or optimizer.
+      ValueError: for a scale that isn't positive, an integer or categorical λ, a model without
+        layers that respond, or one with state unless linearized.
+
+    Reference:
+      arXiv:1903.03088, and, linearized, arXiv:2010.13514.
+    """
+    inner = unconstrained(problem)
+    if response_optimizer is None:
+        response_optimizer = optimizer
+    optimizers = _Optimizers(
+        *validation.optimizer(
+            "self_tuning",
+            optimizer=optimizer,
+            response_optimizer=response_optimizer,
+            hyper_optimizer=hyper_optimizer,
+        )
+    )
+    validation.positive("self_tuning", scale=scale)
+    validation.whole("self_tuning", examples_per_draw=examples_per_draw)
+    validation.whole("self_tuning", least=0, warmup_rounds=warmup_rounds)
+    validation.require(
+        entropy_weight >= 0, f"self_tuning() needs entropy_weight >= 0, got {entropy_weight}."
+    )
+    if problem.stateful and not linearized:
+        raise ValueError(
+            "self_tuning(linearized=False) trains weights at many λ at once, but the model's state "
+            "belongs to the weights of one; use linearized=True, which trains them at λ̂."
+        )
+    layers = _responding_layers(inner, optimizers.weights, layer_types)
+    network = Network(inner, layers, linearized, examples_per_draw)
+
+    def init(key: Key, hyperparams: Hyperparams) -> SelfTuningState:
+        return _init(network, optimizers, scale, key, hyperparams)
+
+    def step(
+        key: Key, state: SelfTuningState, train_batches: Batch, valid_batch: Batch
+    ) -> tuple[SelfTuningState, Info]:
+        key_train, key_valid = jax.random.split(key)
+        update = _linearized_update if linearized else _joint_update
+        state, losses = jax.lax.scan(
+            lambda state, at: update(network, optimizers, state, *at),
+            state,
+            inner_loop.inputs(key_train, train_batches),
+        )
+
+        def valid_loss(distribution: Distribution) -> tuple[jax.Array, jax.Array]:
+            at = state.params, state.responses, state.model_state, valid_batch, key_valid
+            return perturbed.valid_loss(network, distribution, *at, entropy_weight)
+
+        (_, loss), gradient = jax.value_and_grad(valid_loss, has_aux=True)(state.distribution)
+        if not entropy_weight:
+            gradient = gradient._replace(scales=optax.tree.zeros_like(gradient.scales))
+        warm = state.rounds >= warmup_rounds
+        state = _moved(optimizers.hyperparams, state, gradient, loss, warm)
+        evaluations = (3 if linearized else 2) * len(losses) + 2
+        norm = optax.tree.norm(gradient.center)
+        info = Info(jnp.mean(losses), loss, norm, jnp.asarray(evaluations, jnp.int32))
+        return state, info
+
+    def weights(state: SelfTuningState) -> Params:
+        if linearized:
+            return state.params
+        flat = ravel_pytree(state.hyperparams)[0]
+        return structured.weights_at(layers, state.responses, state.params, flat)
+
+    return HyperOptimizer(init, step, weights, lambda state: state.model_state, problem)
+
+
+def _responding_layers(
+    problem: Problem,
+    optimizer: optax.GradientTransformation,
+    types: Mapping[type[nn.Module], LayerType] | None,
+) -> tuple[Layer, ...]:
+    """The layers of known types that are trained."""
+    params = problems.param_shapes(problem)
+    moved = jax.tree.leaves(frozen.moved_by_optimizer(optimizer, params))
+    layers = tuple(layer for layer in layers_of(problem, params, types) if moved[layer.kernel])
+    if not layers:
+        raise ValueError(
+            "self_tuning() found no layer that could respond to λ: none of the model's is an "
+            "nn.Dense, DenseGeneral, Conv or Embed that is trained. Name types of your own by "
+            "layer_types, or tune by local_response()."
+        )
+    return layers
+
+
+def _init(
+    network: Network, optimizers: _Optimizers, scale: float, key: Key, hyperparams: Hyperparams
+) -> SelfTuningState:
+    key_params, key_response = jax.random.split(key)
+    hyperparams = typed(hyperparams)
+    trained = inner_loop.init(network.problem, optimizers.weights, key_params, hyperparams)
+    started = 0.0 if network.linearized else 0.01
+    count = ravel_pytree(hyperparams)[0].size
+    responses = structured.init(key_response, network.layers, trained.params, count, started)
+    phi: Any = responses
+    raw = float(np.log(np.expm1(scale)))
+    scales = jax.tree.map(lambda leaf: jnp.full_like(leaf, raw), hyperparams)
+    return SelfTuningState(
+        hyperparams=hyperparams,
+        scales=scales,
+        params=trained.params,
+        responses=responses,
+        hyper_opt_state=optimizers.hyperparams.init(hyperparams),
+        scale_opt_state=optimizers.hyperparams.init(scales),
+        opt_state=trained.opt_state,
+        response_opt_state=optimizers.responses.init(phi),
+        model_state=trained.model_state,
+        rounds=jnp.zeros((), jnp.int32),
+    )
+
+
+def _linearized_update(
+    network: Network, optimizers: _Optimizers, state: SelfTuningState, batch: Batch, key: Key
+) -> tuple[SelfTuningState, jax.Array]:
+    """W at λ̂, and φ on the network linearized where W stood."""
+    key_weights, key_response = jax.random.split(key)
+    trained = TrainState(state.params, state.opt_state, state.model_state)
+    trained, loss = inner_loop.train_step(
+        network.problem, optimizers.weights, trained, state.hyperparams, batch, key_weights
+    )
+
+    def response_loss(responses: Any) -> jax.Array:
+        at = state.params, responses, state.model_state, batch, key_response
+        return perturbed.train_loss(network, state.distribution, *at)
+
+    phi: Any = state.responses
+    gradient = jax.grad(response_loss)(phi)
+    responses, response_opt_state = inner_loop.apply_gradient(
+        optimizers.responses, gradient, state.response_opt_state, phi, value=loss
+    )
+    state = state._replace(
+        params=trained.params,
+        responses=responses,
+        opt_state=trained.opt_state,
+        response_opt_state=response_opt_state,
+        model_state=trained.model_state,
+    )
+    return state, loss
+
+
+def _joint_update(
+    network: Network, optimizers: _Optimizers, state: SelfTuningState, batch: Batch, key: Key
+) -> tuple[SelfTuningState, jax.Array]:
+    """W and φ together, at draws of λ."""
+
+    def joint_loss(params: Params, responses: Any) -> jax.Array:
+        at = params, responses, state.model_state, batch, key
+        return perturbed.train_loss(network, state.distribution, *at)
+
+    phi: Any = state.responses
+    loss, gradients = jax.value_and_grad(joint_loss, (0, 1))(state.params, phi)
+    params, opt_state = inner_loop.apply_gradient(
+        optimizers.weights, gradients[0], state.opt_state, state.params, value=loss
+    )
+    responses, response_opt_state = inner_loop.apply_gradient(
+        optimizers.responses, gradients[1], state.response_opt_state, phi, value=loss
+    )
+    state = state._replace(
+        params=params,
+        responses=responses,
+        opt_state=opt_state,
+        response_opt_state=response_opt_state,
+    )
+    return state, loss
+
+
+def _moved(
+    optimizer: optax.GradientTransformation,
+    state: SelfTuningState,
+    gradient: Distribution,
+    loss: jax.Array,
+    warm: jax.Array,
+) -> SelfTuningState:
+    """The state after an update of λ̂ and σ, if `warm`, with statistics of their own."""
+    hyperparams, hyper_opt_state = inner_loop.apply_gradient(
+        optimizer, gradient.center, state.hyper_opt_state, state.hyperparams, value=loss
+    )
+    scales, scale_opt_state = inner_loop.apply_gradient(
+        optimizer, gradient.scales, state.scale_opt_state, state.scales, value=loss
+    )
+    moved = {
+        "hyperparams": hyperparams,
+        "hyper_opt_state": hyper_opt_state,
+        "scales": scales,
+        "scale_opt_state": scale_opt_state,
+    }
+    before = {name: getattr(state, name) for name in moved}
+    kept = jax.tree.map(lambda new, old: jnp.where(warm, new, old), moved, before)
+    return state._replace(rounds=state.rounds + 1, **kept)
