@@ -1,7 +1,7 @@
 """The README's examples are run as they stand, so that they cannot go stale.
 
 The first two, the shop window, are run by a program of their own, compiled as users compile. What
-follows builds on their names, for which fewer steps do; the first search gets fewer trials.
+follows builds on their names, for which fewer steps do.
 """
 
 import os
@@ -56,7 +56,7 @@ def test_the_other_examples(tmp_path, monkeypatch):
     assert np.mean(first != last) > 0.5  # not of pixels that are never lit
     run(DEVICES)
     assert len(names["result"].history.step) == 11
-    for code in (shortened(SEARCH, budget=("2_000", 600)), SHARED):
+    for code in (SEARCH, SHARED):
         run(code)
         assert names["found"].valid_loss < 0.8
     assert (tmp_path / "study.db").exists()
