@@ -9,8 +9,8 @@ DATA         ?= mnist_5k
 DEMO_FLAGS   ?=
 FIGURE_FLAGS ?=
 BENCH_FLAGS  ?=
-# A process for each core; what a file's tests share is made once, in one of them. Files go in their
-# order, for by number of tests the longest would come last and alone.
+# A process for each core; what a file's tests share is made once, in one of them. Files go in the
+# order of tests/conftest.py, for by number of tests the longest would come last and alone.
 PYTEST_FLAGS ?= -n auto --dist loadfile --no-loadscope-reorder
 
 ifdef QUICK

@@ -26,13 +26,6 @@ NOT_IN_LOSSES = (
     "move the minimum of the training loss. unrolled(), truncated(), forward() and real_time() can "
     "tune what the inner optimizer reads."
 )
-WITHOUT_WEIGHTS = (
-    "changes the training loss by as much for all weights, and so not where its minimum lies."
-)
-WITHOUT_DERIVATIVE = (
-    "changes a loss but has no derivative: it goes through a rounding, a comparison or a "
-    "stop_gradient, or is only the odds of something drawn. Make it smooth, or search for it."
-)
 
 _SHIFTS = (1.0, 8.0, -8.0)  # of λ̂: the larger ones for what is only the odds of something drawn
 
@@ -169,7 +162,11 @@ def untunable(
             continue
         constant = not np.any(np.asarray(by_train[i])[stuck] != 0)
         unused = NOT_IN_LOSSES if optimizer is None else _UNUSED
-        reason = (WITHOUT_DERIVATIVE if any(felt) else unused) if constant else WITHOUT_WEIGHTS
+        reason = (
+            (validation.WITHOUT_DERIVATIVE if any(felt) else unused)
+            if constant
+            else validation.WITHOUT_WEIGHTS
+        )
         some = "" if stuck.all() else f", {stuck.sum():,} of its {stuck.size:,} numbers:"
         reasons[name] = f"{name}{some} {reason}"
     return reasons

@@ -31,6 +31,11 @@ def _no_model_state(state: Any) -> ModelState:
     return ()
 
 
+def _never(state: Any) -> bool:
+    del state
+    return False
+
+
 class HyperOptimizer(NamedTuple):
     """A method: how a Problem's hyperparameters are tuned.
 
@@ -44,6 +49,8 @@ class HyperOptimizer(NamedTuple):
       problem: the problem that the method was built for; `fit` refuses another.
       whole_batches: whether every batch must be the whole split, of which the method draws
         minibatches by itself; `fit` then refuses batch sizes.
+      waiting: `waiting(state)`, whether all rounds so far were of a phase that leaves λ̂ where it
+        starts, for one state or many: that λ̂ stands still is no fault then.
     """
 
     init: Callable[[Key, Hyperparams], Any]
@@ -52,3 +59,4 @@ class HyperOptimizer(NamedTuple):
     model_state: Callable[[Any], ModelState] = _no_model_state
     problem: Problem | None = None
     whole_batches: bool = False
+    waiting: Callable[[Any], Any] = _never

@@ -5,8 +5,13 @@ from typing import NamedTuple
 
 # All are read on import, so they come before it.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Nearly all the time is compilation. `make newest` compiles as users do.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# Nearly all the time is compilation, most of that in passes that make long runs faster. `make
+# newest` compiles as users do.
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+)
+# A process for each core: threads that wait for each other by spinning only heat the other.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ["MPLBACKEND"] = "Agg"
 
 import jax
@@ -20,6 +25,14 @@ from shohypernet import Problem
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Typed keys only: an array of uint32 passed for a key raises.
 jax.config.update("jax_legacy_prng_key", "error")
+
+
+# Those of a minute or so, which come first, lest one of them run last and alone.
+LONGEST = "test_readme.py", "test_sharding.py", "test_protocol.py", "test_decay_experiments.py"
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 @pytest.fixture

@@ -63,11 +63,15 @@ def test_encode_undoes_decode(unconstrained, bounds):
 singles = st.lists(
     st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=3, max_size=3
 ).map(lambda numbers: np.array(numbers, np.float32))
-finite = st.floats(-1e6, 1e6, width=32)
+# XLA takes subnormal numbers for zero, and so bounds that differ by one.
+finite = st.floats(-1e6, 1e6, width=32, allow_subnormal=False)
+bounds = st.lists(finite, min_size=2, max_size=2, unique=True).filter(
+    lambda ends: abs(ends[0] - ends[1]) >= np.finfo(np.float32).tiny
+)
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
-@given(unconstrained=singles, ends=st.lists(finite, min_size=2, max_size=2, unique=True))
+@given(unconstrained=singles, ends=bounds)
 def test_values_stay_within_bounds_and_in_order_wherever_lambda_goes(unconstrained, ends):
     low, high = sorted(ends)
     spec = hp.bounded(low, high)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jax.extend.core import Literal
+from jax.extend.core import ClosedJaxpr, Literal
 
 
 class _Value(NamedTuple):
@@ -99,6 +99,18 @@ def fixed(start: Any, steps: Any, leaves: Sequence[int]) -> list[bool]:
     rest = [_CONSTANT] * (len(steps.jaxpr.invars) - len(state))
     values = _results(steps.jaxpr, steps.consts, [*state, *rest])
     return [values[i].same == i for i in leaves]
+
+
+def constants(closed: Any) -> list[Any]:
+    """The arrays that a closed jaxpr holds, with those of the jaxprs within it."""
+    found = list(closed.consts)
+    for equation in closed.jaxpr.eqns:
+        for below in jax.tree.leaves(list(equation.params.values())):
+            if hasattr(below, "consts") and hasattr(below, "jaxpr"):
+                found += constants(below)
+            elif hasattr(below, "eqns"):
+                found += constants(ClosedJaxpr(below, []))
+    return found
 
 
 def _interpret(function: Callable[..., Any], *arguments: Any) -> tuple[list[_Value], int]:

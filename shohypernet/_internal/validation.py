@@ -237,6 +237,13 @@ DECIDES = (
     "does, but JAX traces values and runs no Python on them. Choose by jnp.where, or draw the mask "
     "yourself: jax.random.bernoulli(key, 1 - rate, shape)."
 )
+WITHOUT_WEIGHTS = (
+    "changes the training loss by as much for all weights, and so not where its minimum lies."
+)
+WITHOUT_DERIVATIVE = (
+    "changes a loss but has no derivative: it goes through a rounding, a comparison or a "
+    "stop_gradient, or is only the odds of something drawn. Make it smooth, or search for it."
+)
 
 
 @contextlib.contextmanager

@@ -131,6 +131,9 @@ def require_consistent(
       data: the three splits.
       plan: sizes of the run.
 
+    A hypernet's response to a hyperparameter that the gradient in the weights doesn't read is
+    nothing but its start; so that is refused too, where no validation loss reads it.
+
     Raises:
       ValueError: saying which, and what to do.
     """
@@ -147,6 +150,8 @@ def require_consistent(
 
         if unread := _unread(method, key, state, unconstrained, batches):
             raise ValueError(f"hyperparameter {', '.join(unread)} {diagnostics.NOT_IN_LOSSES}")
+        if alike := _without_response(problem, method, key, state, batches):
+            raise ValueError(f"hyperparameter {', '.join(alike)} {validation.WITHOUT_WEIGHTS}")
 
     jax.eval_shape(jax.vmap(check), states)
 
@@ -192,7 +197,7 @@ def require_movable(
     jax.eval_shape(jax.vmap(differentiate), states)
     reasons = [
         f"hyperparameter {name or 'λ̂'} "
-        + (diagnostics.WITHOUT_DERIVATIVE if no_slope else diagnostics.WITHOUT_WEIGHTS)
+        + (validation.WITHOUT_DERIVATIVE if no_slope else validation.WITHOUT_WEIGHTS)
         for name, still, no_slope in zip(
             by_path(jnp.shape, states.hyperparams), fixed, constant, strict=True
         )
@@ -257,3 +262,41 @@ def _unread(
     names = by_path(jnp.shape, state.hyperparams)
     each = zip(names, in_losses, by_hypernet, by_round, strict=True)
     return [name or "λ̂" for name, read, now, later in each if not read and (now or not later)]
+
+
+def _without_response(
+    problem: Problem,
+    method: HyperOptimizer,
+    key: jax.Array,
+    state: Any,
+    batches: tuple[Any, Any],
+) -> list[str]:
+    """Those that a hypernet's weights depend on, but neither ∇_w L_train nor L_valid, by name."""
+
+    def weights(hyperparams: Hyperparams) -> Any:
+        return method.weights(state._replace(hyperparams=hyperparams))
+
+    by_hypernet = jaxprs.reads(weights, state.hyperparams)
+    if not any(by_hypernet):
+        return []
+
+    params, model_state = method.weights(state), method.model_state(state)
+    at = jax.tree.map(lambda leaf: leaf[0], batches[0]), batches[1]
+
+    def followed(hyperparams: Hyperparams) -> Any:
+        natural = hp.decode(problem.space, hyperparams)
+
+        def train_loss(params: Any) -> Any:
+            losses = returned.losses_at(problem, params, model_state, at, key)(natural)
+            return losses["train_loss"][0] if problem.stateful else losses["train_loss"]
+
+        valid_loss = returned.losses_at(problem, params, model_state, at, key)(natural)
+        return jax.grad(train_loss)(params), valid_loss["valid_loss"]
+
+    read = jaxprs.reads(followed, state.hyperparams)
+    names = by_path(jnp.shape, state.hyperparams)
+    return [
+        name or "λ̂"
+        for name, now, follows in zip(names, by_hypernet, read, strict=True)
+        if now and not follows
+    ]

@@ -158,8 +158,9 @@ def fit(
             stack.callback(directory.close)
         run = _Run(problem, method, data, plan, made, group, directory)
         result = _execute(run, progress)
+        waiting = bool(np.all(sharding.whole(method.waiting(result.state))))
     result = _in_natural_units(problem, result)
-    health.warn_if_still(result.history, plan.seeds)
+    health.warn_if_still(result.history, plan.seeds, waiting)
     health.warn_of_lost(result.lost)
     return result.seed(0) if isinstance(seeds, int | np.integer) else result
 

@@ -149,8 +149,16 @@ def not_finite(data: Data) -> list[str]:
     ]
 
 
-def warn_if_still(history: History, seeds: Sequence[int]) -> None:
-    """Warn of seeds whose λ̂ stood still, bit for bit, over the last half of the evaluations."""
+def warn_if_still(history: History, seeds: Sequence[int], waiting: bool) -> None:
+    """Warn of seeds whose λ̂ stood still, bit for bit, over the last half of the evaluations.
+
+    Args:
+      history: of the run.
+      seeds: of the run.
+      waiting: whether λ̂ was to stand still so far.
+    """
+    if waiting:
+        return
     since = _still_since(history)
     intervals = len(history.step) - 1
     still = {
@@ -165,8 +173,8 @@ def warn_if_still(history: History, seeds: Sequence[int]) -> None:
     if np.all(norms == 0):
         cause = (
             "The hypergradient is exactly zero: training that starts at, or has reached, a point "
-            "without slope (weights that are all zero, a loss that saturates), or a first phase or "
-            "accumulation of gradients that is longer than the run."
+            "without slope (weights that are all zero, a loss that saturates), or an accumulation "
+            "of gradients that is longer than the run."
         )
     else:
         cause = (

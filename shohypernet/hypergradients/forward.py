@@ -20,6 +20,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from shohypernet import inner_loop
+from shohypernet._internal import jaxprs, validation
 from shohypernet._internal.trees import split_floats, typed
 from shohypernet.hypergradients import _restarts as restarts
 from shohypernet.hypergradients._restarts import Hypergradient
@@ -71,8 +72,13 @@ def hypergradient(
 
     Returns:
       The estimate, which takes T (1 + 2n) + 1 gradient evaluations.
+
+    Raises:
+      ValueError: for a hyperparameter that has no derivative, by name.
     """
     step = functools.partial(inner_loop.train_step, problem, optimizer)
+    first = jax.tree.map(lambda leaf: leaf[0], train_batches)
+    _require_derivatives(problem, step, hyperparams, state, (first, valid_batch), key)
 
     def through(
         carry: tuple[TrainState, Tangents], at: Any
@@ -153,6 +159,10 @@ def real_time(
     def step(
         key: Key, state: RealTimeState, train_batches: Batch, valid_batch: Batch
     ) -> tuple[RealTimeState, Info]:
+        first = jax.tree.map(lambda leaf: leaf[0], train_batches)
+        at = state.hyperparams, state.inner, (first, valid_batch), key
+        _require_derivatives(problem, advance, *at)
+
         def one(state: RealTimeState, at: Any) -> tuple[RealTimeState, Info]:
             hyperparams, inner, tangents, opt_state = state
             inner, tangents, loss = _push(advance, inner, tangents, hyperparams, *at)
@@ -166,6 +176,42 @@ def real_time(
         return state, jax.tree.map(jnp.mean, infos)._replace(gradient_evaluations=evaluations)
 
     return restarts.persistent(init, step, given)
+
+
+def _require_derivatives(
+    problem: Problem,
+    step: Step,
+    hyperparams: Hyperparams,
+    state: TrainState,
+    batches: tuple[Batch, Batch],
+    key: Key,
+) -> None:
+    """Refuse hyperparameters that neither a step nor L_valid has a derivative by, by construction.
+
+    In one flat vector with others, as `_push` has them, that can't be told any more.
+    """
+    leaves, treedef = jax.tree.flatten(hyperparams)
+    for i, (path, leaf) in enumerate(jax.tree.leaves_with_path(hyperparams)):
+
+        def moved(
+            leaf: Any, state: TrainState, others: list[Any], batches: Any, key: Key, i: int = i
+        ) -> Any:
+            at = jax.tree.unflatten(treedef, [*others[:i], leaf, *others[i + 1 :]])
+            new, loss = step(state, at, batches[0], key)
+            valid = inner_loop.valid_loss(problem, new.params, new.model_state, at, batches[1])
+            return loss, (split_floats(new)[0], valid)
+
+        def along(leaf: Any, *rest: Any, moved: Any = moved) -> Any:
+            return jax.jvp(lambda leaf: moved(leaf, *rest)[1], (leaf,), (jnp.ones_like(leaf),))[1]
+
+        rest = state, leaves, batches, key
+        if not all(jaxprs.zeros(along, leaf, *rest)):
+            continue
+        in_loss, *in_others = (row[0] for row in jaxprs.dependence(moved, leaf, *rest))
+        if in_loss or any(in_others):
+            name = jax.tree_util.keystr(path, simple=True, separator=".") or "λ̂"
+            reason = validation.WITHOUT_DERIVATIVE if any(in_others) else validation.WITHOUT_WEIGHTS
+            raise ValueError(f"hyperparameter {name} {reason}")
 
 
 def _push(

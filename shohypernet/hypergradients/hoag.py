@@ -18,6 +18,7 @@ Pedregosa (2016), "Hyperparameter optimization with approximate gradient", arXiv
 Algorithm 1 and the adaptive step of its experiments.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -122,20 +123,6 @@ def hoag(
     validation.positive("hoag", learning_rate=learning_rate)
     tolerance = exponential() if tolerance is None else tolerance
 
-    def init(key: Key, hyperparams: Hyperparams) -> HoagState:
-        hyperparams = typed(hyperparams)
-        inner = inner_loop.init(inner_problem, optimizer, key, hyperparams)
-        dtype = jnp.result_type(*jax.tree.leaves(hyperparams))
-        return HoagState(
-            hyperparams=hyperparams,
-            inner=inner,
-            adjoint=optax.tree.zeros_like(inner.params),
-            hyper_opt_state=AdaptiveStepSize(
-                *(jnp.asarray(number, dtype) for number in (learning_rate, jnp.inf, 0))
-            ),
-            rounds=jnp.int32(0),
-        )
-
     def step(
         key: Key, state: HoagState, train_batches: Batch, valid_batch: Batch
     ) -> tuple[HoagState, Info]:
@@ -170,7 +157,29 @@ def hoag(
         )
         return state, restarts.info(estimate)
 
+    init = functools.partial(_init, inner_problem, optimizer, learning_rate)
     return restarts.persistent(init, step, problem)
+
+
+def _init(
+    problem: Problem,
+    optimizer: optax.GradientTransformation,
+    learning_rate: float,
+    key: Key,
+    hyperparams: Hyperparams,
+) -> HoagState:
+    hyperparams = typed(hyperparams)
+    inner = inner_loop.init(problem, optimizer, key, hyperparams)
+    dtype = jnp.result_type(*jax.tree.leaves(hyperparams))
+    return HoagState(
+        hyperparams=hyperparams,
+        inner=inner,
+        adjoint=optax.tree.zeros_like(inner.params),
+        hyper_opt_state=AdaptiveStepSize(
+            *(jnp.asarray(number, dtype) for number in (learning_rate, jnp.inf, 0))
+        ),
+        rounds=jnp.int32(0),
+    )
 
 
 def _adapted(

@@ -13,6 +13,7 @@ Algorithm 3: Lorraine and Duvenaud (2018), arXiv:1802.09419. Centering: Bae and 
 arXiv:2010.13514.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -84,21 +85,6 @@ def centered_response(
         "centered_response", optimizer=optimizer, hyper_optimizer=hyper_optimizer
     )
 
-    def init(key: Key, hyperparams: Hyperparams) -> CenteredResponseState:
-        key_params, key_jacobian = jax.random.split(key)
-        hyperparams = typed(hyperparams)
-        trained = inner_loop.init(inner, optimizer, key_params, hyperparams)
-        trainable = frozen.moved_by_optimizer(optimizer, trained.params)
-        respond, params = _responding(inner, trained, trainable)
-        return CenteredResponseState(
-            hyperparams=hyperparams,
-            params=trained.params,
-            jacobian_state=jacobian.init(respond, key_jacobian, params, hyperparams),
-            hyper_opt_state=hyper_optimizer.init(hyperparams),
-            opt_state=trained.opt_state,
-            model_state=trained.model_state,
-        )
-
     def step(
         key: Key, state: CenteredResponseState, train_batches: Batch, valid_batch: Batch
     ) -> tuple[CenteredResponseState, Info]:
@@ -137,8 +123,32 @@ def centered_response(
         norm = optax.tree.norm(gradient)
         return state, Info(jnp.mean(losses), valid.loss, norm, jnp.asarray(evaluations, jnp.int32))
 
+    init = functools.partial(_init, inner, jacobian, optimizer, hyper_optimizer)
     return HyperOptimizer(
         init, step, lambda state: state.params, lambda state: state.model_state, problem
+    )
+
+
+def _init(
+    problem: Problem,
+    jacobian: ResponseJacobian,
+    optimizer: optax.GradientTransformation,
+    hyper_optimizer: optax.GradientTransformation,
+    key: Key,
+    hyperparams: Hyperparams,
+) -> CenteredResponseState:
+    key_params, key_jacobian = jax.random.split(key)
+    hyperparams = typed(hyperparams)
+    trained = inner_loop.init(problem, optimizer, key_params, hyperparams)
+    trainable = frozen.moved_by_optimizer(optimizer, trained.params)
+    respond, params = _responding(problem, trained, trainable)
+    return CenteredResponseState(
+        hyperparams=hyperparams,
+        params=trained.params,
+        jacobian_state=jacobian.init(respond, key_jacobian, params, hyperparams),
+        hyper_opt_state=hyper_optimizer.init(hyperparams),
+        opt_state=trained.opt_state,
+        model_state=trained.model_state,
     )
 
 

@@ -7,6 +7,7 @@ Lorraine and Duvenaud (2018), "Stochastic Hyperparameter Optimization through Hy
 arXiv:1802.09419.
 """
 
+from operator import attrgetter
 from typing import NamedTuple
 
 import jax
@@ -25,7 +26,7 @@ from shohypernet.types import Batch, Hyperparams, Key, ModelState, OptState, Par
 
 
 class GlobalResponseState(NamedTuple):
-    """GlobalResponseState of `global_response`: the fields of `HypernetState`, and the rounds done.
+    """State of `global_response`: the fields of `HypernetState`, and the rounds done.
 
     Attributes:
       hyperparams: λ̂, unconstrained.
@@ -125,4 +126,9 @@ def global_response(
         state, info = jax.lax.cond(training, train, search, key, state, train_batches, valid_batch)
         return state._replace(rounds=state.rounds + 1), info
 
-    return HyperOptimizer(init, step, parts.weights, lambda state: state.model_state, problem)
+    def waiting(state: GlobalResponseState) -> jax.Array:
+        return state.rounds <= hypernet_rounds
+
+    return HyperOptimizer(
+        init, step, parts.weights, attrgetter("model_state"), problem, waiting=waiting
+    )

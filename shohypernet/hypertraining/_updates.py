@@ -6,6 +6,7 @@
 α and β stand for any optax optimizers.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -164,18 +165,6 @@ def build(
     )
     validation.whole(function, samples=samples)
 
-    def init(key: Key, hyperparams: Hyperparams) -> HypernetState:
-        hyperparams = typed(hyperparams)
-        shapes = problems.param_shapes(problem)
-        hypernet_params = hypernet.init(key, shapes, hyperparams)
-        return HypernetState(
-            hyperparams=hyperparams,
-            hypernet_params=hypernet_params,
-            hyper_opt_state=hyper_optimizer.init(hyperparams),
-            hypernet_opt_state=hypernet_optimizer.init(hypernet_params),
-            model_state=problems.initialize(problem, key)[1],
-        )
-
     def train_hypernet(key: Key, state: Any, train_batches: Batch) -> tuple[Any, jax.Array]:
         held = problems.with_state(problem, state.model_state)
         first = jax.tree.map(lambda leaf: leaf[0], train_batches)
@@ -204,18 +193,6 @@ def build(
         state = state._replace(hypernet_params=carry[0], hypernet_opt_state=carry[1])
         return state, jnp.mean(losses)
 
-    def hypergradient(state: Any, valid_batch: Batch) -> tuple[jax.Array, Hyperparams]:
-        held = problems.with_state(problem, state.model_state)
-
-        def loss(hyperparams: Hyperparams) -> jax.Array:
-            params = hypernet.apply(state.hypernet_params, hyperparams)
-            # As a batch of one, for which XLA computes a dense layer's gradient as Gᵀ·X. Alone it
-            # becomes Xᵀ·G, which takes a CPU twice as long where the outputs are few.
-            weights, point = jax.tree.map(lambda leaf: leaf[None], (params, hyperparams))
-            return jax.vmap(held.valid_loss, (0, 0, None))(weights, point, valid_batch)[0]
-
-        return jax.value_and_grad(loss)(state.hyperparams)
-
     def move_hyperparams(state: Any, gradient: Hyperparams, loss: jax.Array) -> Any:
         hyperparams, opt_state = inner_loop.apply_gradient(
             hyper_optimizer, gradient, state.hyper_opt_state, state.hyperparams, value=loss
@@ -225,7 +202,43 @@ def build(
     def weights(state: Any) -> Params:
         return hypernet.apply(state.hypernet_params, state.hyperparams)
 
+    init = functools.partial(_init, problem, hypernet, hypernet_optimizer, hyper_optimizer)
+    hypergradient = functools.partial(_hypergradient, problem, hypernet)
     return Updates(init, train_hypernet, hypergradient, move_hyperparams, weights)
+
+
+def _init(
+    problem: Problem,
+    hypernet: Hypernet,
+    hypernet_optimizer: optax.GradientTransformation,
+    hyper_optimizer: optax.GradientTransformation,
+    key: Key,
+    hyperparams: Hyperparams,
+) -> HypernetState:
+    hyperparams = typed(hyperparams)
+    hypernet_params = hypernet.init(key, problems.param_shapes(problem), hyperparams)
+    return HypernetState(
+        hyperparams=hyperparams,
+        hypernet_params=hypernet_params,
+        hyper_opt_state=hyper_optimizer.init(hyperparams),
+        hypernet_opt_state=hypernet_optimizer.init(hypernet_params),
+        model_state=problems.initialize(problem, key)[1],
+    )
+
+
+def _hypergradient(
+    problem: Problem, hypernet: Hypernet, state: Any, valid_batch: Batch
+) -> tuple[jax.Array, Hyperparams]:
+    held = problems.with_state(problem, state.model_state)
+
+    def loss(hyperparams: Hyperparams) -> jax.Array:
+        params = hypernet.apply(state.hypernet_params, hyperparams)
+        # As a batch of one, for which XLA computes a dense layer's gradient as Gᵀ·X. Alone it
+        # becomes Xᵀ·G, which takes a CPU twice as long where the outputs are few.
+        weights, point = jax.tree.map(lambda leaf: leaf[None], (params, hyperparams))
+        return jax.vmap(held.valid_loss, (0, 0, None))(weights, point, valid_batch)[0]
+
+    return jax.value_and_grad(loss)(state.hyperparams)
 
 
 def require_hypernet_can_train(

@@ -10,6 +10,7 @@ M δ + H J_φ δ, one derivative of ∂L_train/∂w along (J_φ δ, δ).
 Bae and Grosse (2020), arXiv:2010.13514, who linearize the network's outputs instead.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -60,12 +61,7 @@ def linearized(
         hypernet_params = hypernet.init(key, params, hyperparams)
         return LinearizedState(hypernet_params, optimizer.init(hypernet_params))
 
-    def slope(hypernet_params: Params, direction: Hyperparams) -> Params:
-        return jax.jvp(
-            lambda hyperparams: hypernet.apply(hypernet_params, hyperparams),
-            (optax.tree.zeros_like(direction),),
-            (direction,),
-        )[1]
+    slope = functools.partial(_slope, hypernet)
 
     def update(
         problem: Problem,
@@ -75,23 +71,12 @@ def linearized(
         hyperparams: Hyperparams,
         train_batches: Batch,
     ) -> tuple[LinearizedState, jax.Array]:
-        def one(state: LinearizedState, at: tuple[Batch, Key]) -> tuple[LinearizedState, None]:
-            batch, key = at
-
-            def gradient(key: Key) -> Params:
-                key_direction, key_loss = jax.random.split(key)
-                direction = random.random_like(key_direction, hyperparams)
-                tangent, pull = jax.vjp(lambda phi: slope(phi, direction), state.hypernet_params)
-                _, bent = jax.jvp(
-                    lambda *at: jax.grad(problem.train_loss)(*at, batch, key_loss),
-                    (params, hyperparams),
-                    (tangent, direction),
-                )
-                return pull(bent)[0]
-
+        def one(state: LinearizedState, inputs: tuple[Batch, Key]) -> tuple[LinearizedState, None]:
+            batch, key = inputs
+            at = params, hyperparams, batch
+            gradient = functools.partial(_gradient, problem, hypernet, state.hypernet_params, *at)
             keys = sharding.constrain(jax.random.split(key, samples), "samples")
-            gradients = jax.vmap(gradient)(keys)
-            mean = jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), gradients)
+            mean = jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), jax.vmap(gradient)(keys))
             phi, opt_state = inner_loop.apply_gradient(
                 optimizer, mean, state.opt_state, state.hypernet_params
             )
@@ -110,9 +95,7 @@ def linearized(
         problem: Problem, state: LinearizedState, point: Point, cotangent: Params
     ) -> Hyperparams:
         del problem
-        _, pull = jax.vjp(
-            lambda direction: slope(state.hypernet_params, direction), point.hyperparams
-        )
+        _, pull = jax.vjp(functools.partial(slope, state.hypernet_params), point.hyperparams)
         return pull(cotangent)[0], state
 
     def update_evaluations(
@@ -122,3 +105,33 @@ def linearized(
         return jnp.full(jnp.shape(rounds), 2 * samples * inner_steps)
 
     return ResponseJacobian(init, update, jvp, vjp, update_evaluations, vjp_evaluations=0)
+
+
+def _slope(hypernet: Hypernet, hypernet_params: Params, direction: Hyperparams) -> Params:
+    """J_φ δ."""
+    return jax.jvp(
+        lambda hyperparams: hypernet.apply(hypernet_params, hyperparams),
+        (optax.tree.zeros_like(direction),),
+        (direction,),
+    )[1]
+
+
+def _gradient(
+    problem: Problem,
+    hypernet: Hypernet,
+    hypernet_params: Params,
+    params: Params,
+    hyperparams: Hyperparams,
+    batch: Batch,
+    key: Key,
+) -> Params:
+    """∇_φ of the training loss to second order along one δ ~ N(0, I)."""
+    key_direction, key_loss = jax.random.split(key)
+    direction = random.random_like(key_direction, hyperparams)
+    tangent, pull = jax.vjp(lambda phi: _slope(hypernet, phi, direction), hypernet_params)
+    _, bent = jax.jvp(
+        lambda *at: jax.grad(problem.train_loss)(*at, batch, key_loss),
+        (params, hyperparams),
+        (tangent, direction),
+    )
+    return pull(bent)[0]

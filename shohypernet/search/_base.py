@@ -14,7 +14,7 @@ the accounting. A search of your own is a `Search` with three functions, bound t
     run(problem, Search(bind, steps=100), data, hyperparams, optimizer=..., budget=...)
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -53,11 +53,15 @@ class Asker(NamedTuple):
       tell: `tell(state, proposal, losses) -> state`, with the validation losses of the proposal's
         trials, shape (P,): infinite for one that diverged, and for one that the budget did not
         allow any more.
+      identify: `identify(state, identity)`, called once before the first proposal, for a search
+        whose trials outlive the run: raises ValueError if those that it has are of a search with
+        another description, by name. None for a search without such trials.
     """
 
     init: Callable[[Key], Any]
     ask: Callable[[Key, Any], tuple[Any, Proposal | None]]
     tell: Callable[[Any, Proposal, np.ndarray], Any]
+    identify: Callable[[Any, Mapping[str, str]], None] | None = None
 
 
 class Search(NamedTuple):

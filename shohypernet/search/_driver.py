@@ -24,6 +24,7 @@ from shohypernet.fitting import _plan as plans
 from shohypernet.problem import Problem
 from shohypernet.search import _checks as checks
 from shohypernet.search._base import Search
+from shohypernet.search._identity import identity
 from shohypernet.search._populations import Populations
 from shohypernet.search._result import Measured, SearchResult
 from shohypernet.search._seed import SeedSearch
@@ -68,7 +69,7 @@ def run(
     Raises:
       ValueError: for a budget below one trial, a bad size, bad data, hyperparameters that don't fit
         the space or that neither loss reads, losses that aren't scalars, memory for no inner run,
-        or a search that has nothing to do.
+        a search that has nothing to do, or a stored study of another search.
       TypeError: for anything else in place of a problem, a search or an optimizer.
       NonFiniteLoss: if every trial of a seed diverged.
 
@@ -99,6 +100,10 @@ def run(
         key, key_runs = jax.random.split(random.key(seed))
         fresh = populations.start(key_runs)
         searches.append(SeedSearch(asker, key, key_runs, fresh, budget))
+    if asker.identify:
+        described = identity(problem, like, data, optimizer, method.steps, batch_size)
+        for each in searches:
+            asker.identify(each.state, described)
     _search(searches, populations, budget, progress)
     _require_found(searches, each_seed, data)
     result = _result(problem.space, searches, each_seed, populations.compile_seconds)

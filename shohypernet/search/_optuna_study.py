@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -24,9 +24,11 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from shohypernet._specs import Categorical, Spec
+from shohypernet.search._identity import differences
 from shohypernet.search._unit_cube import UnitCube
 
 SQLITE_PATIENCE = 60.0  # seconds to wait for another process to let go of the file
+IDENTITY, EXHAUSTED = "search", "exhausted"  # attributes of the study
 UNLIKELY = 1e-3  # of an unbounded prior, what is left out at either end
 
 
@@ -74,10 +76,29 @@ class Study:
             sampler=_ByNumber(sampler, entropy),
             load_if_exists=True,
         )
+        # By this a sampler says that it has tried all points; Optuna allows it in `optimize` alone.
+        self.optuna.stop = lambda: self.optuna.set_user_attr(EXHAUSTED, True)
         self._cube, self._heartbeat = cube, heartbeat
         self._distributions = dict(zip(cube.names, map(_distribution, cube.specs), strict=True))
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
         self._beating: threading.Event | None = None
+
+    def require_same(self, identity: Mapping[str, str]) -> None:
+        """Record the identity of the search, or compare it with the one that is there.
+
+        Raises:
+          ValueError: naming what differs.
+        """
+        there = self.optuna.user_attrs.get(IDENTITY)
+        if there is None:
+            self.optuna.set_user_attr(IDENTITY, dict(identity))
+        elif changed := differences(there, identity):
+            raise ValueError(
+                f"study {self.optuna.study_name!r} in this storage holds the trials of another "
+                "search, which would mislead this one:\n  "
+                + "\n  ".join(changed)
+                + "\nRestore them, or choose another study_name or storage."
+            )
 
     def places(self, most: int | None, wanted: int) -> tuple[int, bool]:
         """Number of trials that may begin now, up to `wanted`, and whether more may come later.
@@ -89,6 +110,8 @@ class Study:
         if self._storage is not None:
             with _quiet():
                 optuna.storages.fail_stale_trials(self.optuna)
+        if self.optuna.user_attrs.get(EXHAUSTED):
+            return 0, False
         if most is None:
             return wanted, True
         states = TrialState.COMPLETE, TrialState.RUNNING

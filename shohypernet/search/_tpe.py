@@ -8,7 +8,7 @@ With a storage, processes and machines share one study, which outlives any of th
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -79,16 +79,18 @@ def optuna_search(
       population: trials in a proposal.
       trials: trials to complete, by all processes that share the study; None for no end.
       storage: an SQLAlchemy URL such as "sqlite:///study.db" or "postgresql://…", where the study
-        is kept and shared; None for memory. All seeds of a run share it then.
+        is kept and shared; None for memory. All seeds of a run share it then. A run with another
+        space, data, losses, optimizer or number of steps is refused, naming what differs.
       study_name: name of the study there.
       heartbeat: seconds between heartbeats. A trial without one for twice as long is that of a
         dead process, and whoever asks next picks it up.
 
     Returns:
-      A Search that ends after `trials`. A diverged trial counts as failed.
+      A Search that ends after `trials`, or once an exhaustive sampler has tried all points, which
+      `GridSampler` and `BruteForceSampler` say. A diverged trial counts as failed.
 
     Raises:
-      ValueError: for sizes below 1; by `run`, for an empty space.
+      ValueError: for sizes below 1; by `run`, for an empty space or a study of another search.
       TypeError: for a sampler in place of a function that makes one.
       ImportError: without Optuna.
     """
@@ -119,7 +121,7 @@ def optuna_search(
             state.study.start_beating(numbers.tolist())
             return state, Proposal(numbers, cube.encode(values), steps)
 
-        return Asker(init, ask, _tell)
+        return Asker(init, ask, _tell, _identify if storage else None)
 
     return Search(bind, steps)
 
@@ -143,6 +145,10 @@ def _tell(state: State, proposal: Proposal, losses: np.ndarray) -> State:
         state.study.tell(number, loss)
     state.study.stop_beating()
     return state
+
+
+def _identify(state: State, identity: Mapping[str, str]) -> None:
+    state.study.require_same(identity)
 
 
 def _optuna() -> Any:

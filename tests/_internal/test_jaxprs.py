@@ -2,9 +2,10 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from shohypernet._internal.jaxprs import fixed, reads, unchanged, zeros
+from shohypernet._internal.jaxprs import constants, fixed, reads, unchanged, zeros
 
 
 def through_scan(x):
@@ -103,3 +104,21 @@ def test_zeros_by_construction(function, zero):
     argument = {name: jnp.float32(i) for i, name in enumerate("abc")}
     found = zeros(function, argument)
     assert set(found) == {zero}
+
+
+def test_constants_are_found_wherever_they_are_held():
+    inner, outer = np.arange(3.0), np.arange(2.0)
+
+    @jax.jit
+    def summed(w):
+        return jnp.sum((w - inner) ** 2)
+
+    def step(w, _):
+        return w - jax.grad(summed)(w), None
+
+    def function(w):
+        return jax.lax.scan(step, w, None, length=2)[0] + jnp.sum(outer)
+
+    found = [np.asarray(array).tolist() for array in constants(jax.make_jaxpr(function)(1.0))]
+    assert inner.tolist() in found
+    assert outer.tolist() in found

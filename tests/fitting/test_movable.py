@@ -25,6 +25,8 @@ def _gradient_method(builder, **options):
 
 
 METHODS = {
+    "forward": _gradient_method(shn.forward),
+    "real_time": _gradient_method(shn.real_time),
     "truncated": _gradient_method(shn.truncated, backward_steps=1),
     "implicit": _gradient_method(shn.implicit, solver=linear_solvers.neumann(2, 0.1)),
     "centered_response": lambda problem: shn.centered_response(
@@ -100,7 +102,9 @@ def tune(method, problem, values=VALUES, **kwargs):
 
 
 @pytest.mark.parametrize("effect", sorted(EFFECTS.keys() - {"smooth"}))
-@pytest.mark.parametrize("name", ["truncated", "implicit", "centered_response"])
+@pytest.mark.parametrize(
+    "name", ["truncated", "implicit", "centered_response", "forward", "real_time"]
+)
 def test_a_hyperparameter_without_derivative_is_refused_before_compiling(
     name, effect, tmp_path, monkeypatch
 ):
@@ -118,10 +122,11 @@ def test_a_hypernet_moves_what_has_no_derivative():
     assert path[0] != path[-1]
 
 
-def test_a_hyperparameter_that_changes_a_loss_alike_for_all_weights_is_refused():
+@pytest.mark.parametrize("name", ["truncated", "real_time", "local_response", "global_response"])
+def test_a_hyperparameter_that_changes_a_loss_alike_for_all_weights_is_refused(name):
     problem = penalized(lambda other, weights: other)
     with pytest.raises(ValueError, match=r"^hyperparameter other changes the training loss by as"):
-        tune(METHODS["truncated"](problem), problem)
+        tune(METHODS[name](problem), problem)
 
 
 @pytest.mark.parametrize(
@@ -275,6 +280,13 @@ def test_hyperparameters_that_stood_still_are_warned_of(norm, cause):
 
 def test_those_that_stood_still_for_less_than_half_of_the_run_are_not():
     calm(stopping_at(7, 0.0))
+
+
+def test_a_run_that_ends_in_its_first_phase_is_not_warned_of():
+    problem = scalar(EFFECTS["smooth"])
+    method = METHODS["global_response"](problem)  # whose first phase has two rounds
+    result = calm(method, VALUES, problem=problem, seeds=0, steps=2, inner_steps=1)
+    assert result.hyperparams["other"] == pytest.approx(VALUES["other"])
 
 
 def test_only_seeds_that_stood_still_are_named():

@@ -152,7 +152,7 @@ def programs(arguments, *, devices, cache):
         "JAX_NUMPY_RANK_PROMOTION": "raise",
         # Compiling is most of what they do: in haste, and what is alike once.
         "XLA_FLAGS": (
-            f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
+            f"--xla_force_host_platform_device_count={devices} {os.environ.get('XLA_FLAGS', '')}"
         ),
         "JAX_COMPILATION_CACHE_DIR": str(cache),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",

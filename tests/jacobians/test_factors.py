@@ -203,7 +203,8 @@ def test_rows_are_thinned_out_where_there_are_many(batch, key, monkeypatch):
     monkeypatch.setattr(factors, "MOST_ROWS", 10)
     thinned = factors.estimate(*at)
     for one, other in zip(whole.layers, thinned.layers, strict=True):
-        np.testing.assert_array_equal(one.outputs, other.outputs)
+        # Two programs, whose sums are rounded apart.
+        np.testing.assert_allclose(one.outputs, other.outputs, rtol=1e-6)
         np.testing.assert_array_equal(one.applied, other.applied)
     bias = [float(layer.inputs[-1, -1]) for layer in thinned.layers if layer.inputs.ndim == 2]
     assert bias == pytest.approx([1, 1])

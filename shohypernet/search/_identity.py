@@ -1,0 +1,98 @@
+"""Identity of a search: what must be the same for its trials to stand in one study."""
+
+import re
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from shohypernet import hyperparameters as hp
+from shohypernet import inner_loop
+from shohypernet._internal import jaxprs
+from shohypernet.batches import Data
+from shohypernet.fitting._identity import describe
+from shohypernet.fitting._plan import by_path
+from shohypernet.problem import Problem, relaxed
+from shohypernet.types import Hyperparams, Key
+
+_ADDRESS = re.compile(r"0x[0-9a-f]+")  # of a function, which differs from process to process
+_INNER_RUN = "inner run (init, losses, optimizer)"
+
+
+def identity(
+    problem: Problem,
+    like: Hyperparams,
+    data: Data,
+    optimizer: optax.GradientTransformation,
+    steps: int,
+    batch_size: int | None,
+) -> dict[str, str]:
+    """Description of a search, as JSON can hold it.
+
+    Functions count by what they compute: by a checksum of the jaxpr of an inner run of one step,
+    and of the constants in it, such as step sizes. Another release of JAX may write another jaxpr,
+    so it stands by the release's number.
+
+    Args:
+      problem: the bilevel problem, with λ in natural units.
+      like: a tree in the form of λ.
+      data: the three splits.
+      optimizer: optimizer of the weights.
+      steps: updates of w for each trial.
+      batch_size: examples per step; None takes all of them.
+    """
+    specs = jax.tree.leaves(hp.broadcast_space(problem.space, like))
+    shapes = by_path(np.shape, like)
+    of_space = {
+        f"space.{name or 'value'}": f"{spec}, shape {list(shape)}"
+        for (name, shape), spec in zip(shapes.items(), specs, strict=True)
+    }
+    of_data = {f"data.{name}": text for name, text in describe(data, contents=True).items()}
+    program = _program(problem, like, data, optimizer, batch_size)
+    return {
+        **of_space,
+        **of_data,
+        "steps": str(steps),
+        "batch_size": str(batch_size),
+        f"{_INNER_RUN} by jax {jax.__version__}": program,
+    }
+
+
+def differences(there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
+    """A line for each difference of two identities."""
+    # What two releases of JAX trace can't be compared.
+    both = there.keys() & here.keys()
+    names = {name for name in there.keys() | here.keys() if not name.startswith(_INNER_RUN)} | both
+    return [
+        f"{name}: was {there.get(name, 'absent')}, is {here.get(name, 'absent')}"
+        for name in sorted(names)
+        if there.get(name) != here.get(name)
+    ]
+
+
+def _program(
+    problem: Problem,
+    like: Hyperparams,
+    data: Data,
+    optimizer: optax.GradientTransformation,
+    batch_size: int | None,
+) -> str:
+    inner = relaxed(problem)
+
+    def inner_run(key: Key, hyperparams: Hyperparams, data: Data) -> Any:
+        state = inner_loop.start(inner, optimizer, key)
+        state, _ = inner_loop.drawn_step(
+            inner, optimizer, key, state, hyperparams, data.train, batch_size=batch_size
+        )
+        return inner_loop.valid_loss(
+            inner, state.params, state.model_state, hyperparams, data.valid
+        )
+
+    closed = jax.make_jaxpr(inner_run)(jax.random.key(0), like, data)
+    text = _ADDRESS.sub("", str(closed.jaxpr)) + str(
+        describe(jaxprs.constants(closed), contents=True)
+    )
+    return f"crc32 {zlib.crc32(text.encode()):08x}"
