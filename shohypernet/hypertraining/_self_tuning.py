@@ -16,6 +16,7 @@ Bilevel Optimization for Neural Networks using Structured Response Jacobians", a
 """
 
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -191,7 +192,14 @@ def self_tuning(
         flat = ravel_pytree(state.hyperparams)[0]
         return structured.weights_at(layers, state.responses, state.params, flat)
 
-    return HyperOptimizer(init, step, weights, lambda state: state.model_state, problem)
+    return HyperOptimizer(
+        init,
+        step,
+        weights,
+        attrgetter("model_state"),
+        problem,
+        waiting=lambda state: state.rounds <= warmup_rounds,
+    )
 
 
 def _responding_layers(

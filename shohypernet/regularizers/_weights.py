@@ -16,7 +16,8 @@ def example_weights(
     """A weight in (0, 1) for each training example, such as to find wrong labels.
 
     Batches are (inputs, targets, numbers), numbers being those of the training examples, from 0 to
-    count − 1, as `batches.numbered` makes them. For validation examples, whose weights are all 1, they mean nothing.
+    count − 1, as `batches.numbered` makes them. For validation examples, whose weights are all 1,
+    they mean nothing.
 
     Args:
       count: number of training examples.
