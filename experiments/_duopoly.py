@@ -62,11 +62,11 @@ def nash(config: Any) -> tuple[float, float]:
 def methods(problem: Problem, config: Any) -> dict[str, shn.HyperOptimizer]:
     """All that play as the leader, by name; the last one is gradient play."""
     linear = shn.hypernets.linear()
-    learned = {
+    learned: dict[str, Any] = {
         "hypernet_optimizer": optax.adam(config.hypernet_learning_rate),
         "hyper_optimizer": optax.sgd(config.hyper_learning_rate),
     }
-    trained = {
+    trained: dict[str, Any] = {
         "optimizer": optax.sgd(config.learning_rate),
         "hyper_optimizer": optax.sgd(config.hyper_learning_rate),
     }

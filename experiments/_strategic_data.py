@@ -15,7 +15,7 @@ COLUMNS = 12  # of the wine, quality last
 
 
 class Rows(NamedTuple):
-    """Rows of a strategic data set, float64.
+    """Rows of a strategic data set, float64 in NumPy or float32 on a device.
 
     Attributes:
       inputs: features scaled to [0, 1], and a column of ones, shape (n, d).
@@ -23,9 +23,9 @@ class Rows(NamedTuple):
       targets: y, in units of a tenth of the largest |label|, shape (n,).
     """
 
-    inputs: np.ndarray
-    wanted: np.ndarray
-    targets: np.ndarray
+    inputs: Any
+    wanted: Any
+    targets: Any
 
     def at(self, indices: np.ndarray) -> "Rows":
         """Some of the rows."""
@@ -39,7 +39,8 @@ def load(config: Any) -> tuple[Rows, float]:
     else:
         from sklearn.datasets import load_diabetes
 
-        features, labels = load_diabetes(return_X_y=True)
+        loaded: Any = load_diabetes()
+        features, labels = loaded.data, loaded.target
     least, most = features.min(0), features.max(0)
     inputs = np.column_stack([(features - least) / (most - least), np.ones(len(features))])
     unit = 0.1 * float(np.max(np.abs(labels)))

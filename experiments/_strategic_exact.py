@@ -12,6 +12,8 @@ Game: Brückner and Scheffer (2011), "Stackelberg Games for Adversarial Predicti
 loss: Bishop, Tran-Thanh and Gerding (2020), arXiv:2006.14427; Wang et al. (2021).
 """
 
+from typing import Any
+
 import numpy as np
 import scipy.optimize
 
@@ -70,7 +72,7 @@ def _on_sphere(values: np.ndarray, cross: np.ndarray, radius: float) -> np.ndarr
         return float(np.log(np.linalg.norm(cross / gaps) / radius))
 
     low, high = -60.0, 60.0
-    root = scipy.optimize.brentq(excess, low, high, xtol=1e-13)
+    root: Any = scipy.optimize.brentq(excess, low, high, xtol=1e-13)
     return cross / (values - values[0] + np.exp(root))
 
 
@@ -79,7 +81,8 @@ def ridge(rows: Rows) -> np.ndarray:
     from sklearn.linear_model import RidgeCV
 
     penalties = np.logspace(-5, 2, 22)
-    return RidgeCV(alphas=penalties, fit_intercept=False).fit(rows.inputs, rows.targets).coef_
+    fitted = RidgeCV(alphas=penalties, fit_intercept=False).fit(rows.inputs, rows.targets)
+    return np.asarray(fitted.coef_)
 
 
 def retrained(cost: float, rows: Rows, times: int) -> np.ndarray:

@@ -57,7 +57,7 @@ def by_policy(cost: jax.Array, rows: Rows) -> Problem:
     mean, scale = (jnp.float32(each)[None] for each in (seen.mean(0), seen.std(0)))
     policy = nn.Dense(rows.inputs.shape[1], kernel_init=nn.initializers.zeros)
 
-    def efforts(params: Any, batch: Rows) -> jax.Array:
+    def efforts(params: Any, batch: Rows) -> Any:
         reads = jnp.concatenate([batch.inputs[:, :-1], batch.wanted[:, None]], axis=1)
         return policy.apply({"params": params}, (reads - mean) / scale)
 

@@ -215,7 +215,7 @@ def broadcast(hyperparams: Hyperparams, params: Params, missing: float | None = 
     return jax.tree.unflatten(
         treedef,
         [
-            found[i] if i in found else jnp.full(leaf.shape, missing, leaf.dtype)
+            found[i] if i in found else jnp.full(leaf.shape, missing or 0.0, leaf.dtype)
             for i, leaf in enumerate(leaves)
         ],
     )

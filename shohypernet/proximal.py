@@ -31,7 +31,7 @@ import optax
 from shohypernet import penalties
 from shohypernet._internal import groups as grouping
 from shohypernet._internal import validation
-from shohypernet.types import Hyperparams, Params
+from shohypernet.types import Hyperparams, OptState, Params
 
 
 class Regularizer(NamedTuple):
@@ -59,21 +59,22 @@ class ProximalGradient(NamedTuple):
 
     def __call__(self, hyperparams: Hyperparams) -> optax.GradientTransformation:
         """The optimizer at λ."""
-        alpha = self.step_size(hyperparams) if callable(self.step_size) else self.step_size
+        given: Any = self.step_size
+        alpha = given(hyperparams) if callable(given) else given
 
         def init(params: Params) -> optax.EmptyState:
             del params
             return optax.EmptyState()
 
         def update(
-            gradient: Params, state: optax.EmptyState, params: Params | None = None
-        ) -> tuple[Params, optax.EmptyState]:
+            updates: Params, state: OptState, params: Params | None = None
+        ) -> tuple[Params, OptState]:
             # At a weight of 0 this is the derivative that the loss itself has there.
             rough = jax.grad(self.regularizer.penalty)(params, hyperparams)
-            smooth = optax.tree.sub(gradient, rough)
-            before = optax.tree.add_scale(params, -alpha, smooth)
+            smooth = jax.tree.map(jnp.subtract, updates, rough)
+            before = jax.tree.map(lambda w, slope: w - alpha * slope, params, smooth)
             after = self.regularizer.prox(before, hyperparams, alpha)
-            return optax.tree.sub(after, params), state
+            return jax.tree.map(jnp.subtract, after, params), state
 
         return optax.GradientTransformation(init, update)
 

@@ -1,0 +1,196 @@
+"""Sparse group lassos with a penalty for each of 30 to 100 groups, tuned by gradients.
+
+See `_nonsmooth` for the problem.
+
+python -m experiments.sparse_group_lasso --config=configs/sparse_group_lasso.py --workdir=DIR
+"""
+
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+import optax
+from matplotlib.figure import Figure
+
+import shohypernet as shn
+from experiments import _launch, _nonsmooth, _plots, _results
+from shohypernet import proximal
+from shohypernet.batches import Data, Examples
+from shohypernet.problem import Problem
+from shohypernet.proximal import ProximalGradient
+
+NAME = "sparse_group_lasso"
+SPLITS = "valid", "test", "refitted"
+GRID, TWO, EACH = "two penalties, grid", "two penalties, implicit", "one per group, implicit"
+
+
+def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str, Any]:
+    """Tune every run of every number of groups in three ways, and compare their errors."""
+    del resume  # it takes a few minutes
+    outcomes = {groups: contest(groups, config) for groups in config.groups}
+    _plots.save_figure(draw(outcomes, config), workdir, NAME)
+    _results.save_arrays(
+        workdir,
+        NAME,
+        {
+            f"{groups} groups, {name}: {field}": values
+            for groups, each in outcomes.items()
+            for name, fields in each.items()
+            for field, values in fields.items()
+        },
+    )
+    print(table(outcomes))
+    return {
+        "claims": claims(outcomes),
+        "means": {
+            str(groups): {
+                name: {split: float(fields[split].mean()) for split in SPLITS}
+                for name, fields in each.items()
+            }
+            for groups, each in outcomes.items()
+        },
+    }
+
+
+def weights(groups: int, config: Any) -> np.ndarray:
+    """β: 1 to 5 and zeros in each of the first groups, zeros in the others."""
+    one = np.zeros(config.group_size)
+    one[:5] = np.arange(1, 6)
+    first = np.arange(groups) < config.active_groups
+    return np.outer(first, one).ravel()
+
+
+def contest(groups: int, config: Any) -> dict[str, dict[str, np.ndarray]]:
+    """Errors of every run and its penalties, by way of tuning."""
+    true = weights(groups, config)
+    runs = [_nonsmooth.draw(true, config.sizes, config, i) for i in range(config.runs)]
+    regularizer = proximal.sparse_group_lasso(np.arange(len(true)) // config.group_size)
+    space = shn.hyperparameters.log(config.low, config.high)
+    problem = _nonsmooth.problem(len(true), regularizer, space)
+    largest = max(
+        _nonsmooth.curvature(part) for data in runs for part in (data.train, _nonsmooth.both(data))
+    )
+    optimizer = proximal.gradient(regularizer, 1 / largest)
+    solve = _solver(problem, optimizer, config.train_steps)
+
+    print(f"{groups} groups: grid of {config.grid} by {config.grid}, {config.runs} runs.")
+    chosen = {GRID: _by_grid(solve, runs, config)}
+    for name, shape in ((TWO, ()), (EACH, (groups,))):
+        print(f"{groups} groups: {name}.")
+        start = {"l1": jnp.float32(config.start), "groups": jnp.full(shape, config.start)}
+        method = shn.implicit(
+            problem,
+            optimizer=optimizer,
+            hyper_optimizer=optax.adam(
+                optax.cosine_decay_schedule(config.hyper_learning_rate, config.rounds)
+            ),
+            solver=shn.linear_solvers.conjugate_gradient(config.products),
+        )
+        path, _ = _nonsmooth.tuned(method, runs, start, config.rounds, config.inner_steps)
+        chosen[name] = jax.tree.map(lambda leaf: leaf[-1], path)
+    return {
+        name: _nonsmooth.errors(solve, runs, decays) | decays for name, decays in chosen.items()
+    }
+
+
+def _solver(
+    problem: Problem, optimizer: ProximalGradient, steps: int
+) -> Callable[[Examples, Any], np.ndarray]:
+    """Weights after many proximal steps, compiled once for each number of examples."""
+
+    @jax.jit
+    def trained(examples: Examples, decays: Any) -> jax.Array:
+        key = jax.random.key(0)
+        return shn.train(problem, optimizer(decays), key, decays, examples, steps=steps).params
+
+    def solve(examples: Examples, decays: Any) -> np.ndarray:
+        on_device = jax.tree.map(lambda part: jnp.asarray(part, jnp.float32), examples)
+        return np.asarray(trained(on_device, decays), np.float64)
+
+    return solve
+
+
+def _by_grid(
+    solve: Callable[[Examples, Any], np.ndarray], runs: list[Data], config: Any
+) -> dict[str, np.ndarray]:
+    """The pair of penalties that validates best, for each run."""
+    side = np.geomspace(config.low, config.high, config.grid).astype(np.float32)
+    pairs = [{"l1": l1, "groups": each} for l1 in side for each in side]
+    best = []
+    for data in runs:
+        losses = [
+            _nonsmooth.mean_squared_error(solve(data.train, pair), data.valid) for pair in pairs
+        ]
+        best.append(pairs[int(np.argmin(losses))])
+    return {name: np.asarray([pair[name] for pair in best]) for name in ("l1", "groups")}
+
+
+def claims(outcomes: dict[int, dict[str, dict[str, np.ndarray]]]) -> list[dict[str, Any]]:
+    """Claims about mean errors at each number of groups."""
+
+    def means(name: str, split: str) -> np.ndarray:
+        return np.asarray([each[name][split].mean() for each in outcomes.values()])
+
+    def shown(name: str, split: str) -> str:
+        pairs = zip(outcomes, means(name, split), strict=True)
+        return ", ".join(f"{mean:.2f} with {groups}" for groups, mean in pairs)
+
+    return [
+        _results.claim(
+            "Two penalties tuned by gradients validate as well as those of the grid, within 1 %.",
+            f"{shown(TWO, 'valid')} groups; grid {shown(GRID, 'valid')}",
+            holds=bool(np.all(means(TWO, "valid") <= 1.01 * means(GRID, "valid"))),
+        ),
+        _results.claim(
+            "A penalty for each group has a lower test error than two penalties, on average.",
+            f"{shown(EACH, 'test')} groups; two by gradients {shown(TWO, 'test')}; by the grid "
+            f"{shown(GRID, 'test')}",
+            holds=bool(
+                np.all(means(EACH, "test") < np.minimum(means(TWO, "test"), means(GRID, "test")))
+            ),
+        ),
+    ]
+
+
+def table(outcomes: dict[int, dict[str, dict[str, np.ndarray]]]) -> str:
+    """Mean errors as a table in plain text."""
+    rows = [f"{'':34}{'validation':>12}{'test':>12}{'refitted':>12}"]
+    for groups, each in outcomes.items():
+        for name, fields in each.items():
+            cells = "".join(f"{fields[split].mean():>12.3f}" for split in SPLITS)
+            rows.append(f"{groups:>4} groups, {name:22}{cells}")
+    return "\n".join(rows)
+
+
+def draw(outcomes: dict[int, dict[str, dict[str, np.ndarray]]], config: Any) -> Figure:
+    """Test errors by number of groups, and the first run's penalties of all groups."""
+    figure, axes = plt.subplots(2, len(outcomes), figsize=(6 * len(outcomes), 7), squeeze=False)
+    for (top, bottom), (groups, each) in zip(axes.T, outcomes.items(), strict=True):
+        for i, (name, color) in enumerate(zip(each, _plots.COLORS, strict=False)):
+            values = each[name]["test"]
+            top.plot(values, np.full(len(values), i), "o", color=color, alpha=0.4, markersize=4)
+            top.plot(values.mean(), i, "|", color=color, markersize=22, markeredgewidth=2.5)
+        top.set_yticks(range(len(each)), each)
+        top.invert_yaxis()
+        top.set(xlabel="test error (MSE)", title=f"{groups} groups (dots: runs, bar: mean)")
+        penalties = np.asarray(each[EACH]["groups"])
+        numbers = np.arange(groups)
+        bottom.plot(numbers, penalties.T, ".", color="0.6", markersize=4)
+        bottom.plot(numbers, np.median(penalties, axis=0), "_", color=_plots.COLORS[1])
+        bottom.axvspan(-0.5, config.active_groups - 0.5, color=_plots.COLORS[2], alpha=0.15)
+        bottom.axhline(config.start, color="0.4", linestyle=":", linewidth=1)
+        bottom.set(
+            yscale="log",
+            xlabel="group (shaded: those with weights)",
+            ylabel="penalty",
+            title="Penalty of each group (dots: runs, bar: median,\ndotted: start)",
+        )
+    return figure
+
+
+if __name__ == "__main__":
+    _launch.main(run)
