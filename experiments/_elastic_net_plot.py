@@ -14,7 +14,7 @@ def draw(outcomes: dict[str, dict[str, np.ndarray]], path: Any) -> Figure:
 
     Args:
       outcomes: errors of every run by method and split.
-      path: see `elastic_net.Path`.
+      path: see `_elastic_net_path.Path`.
     """
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(14, 4.6))
     left.plot(path.l1, path.loss, color=COLORS[0])

@@ -11,7 +11,7 @@ import pytest
 import shohypernet as shn
 from configs import elastic_net as elastic_config
 from configs import sparse_group_lasso as group_config
-from experiments import _launch, _nonsmooth, elastic_net, sparse_group_lasso
+from experiments import _elastic_net_path, _launch, _nonsmooth, elastic_net, sparse_group_lasso
 from shohypernet import proximal
 from shohypernet.batches import Data, Examples
 
@@ -19,7 +19,7 @@ from shohypernet.batches import Data, Examples
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "config", "count"),
-    [(elastic_net, elastic_config, 3), (sparse_group_lasso, group_config, 2)],
+    [(elastic_net, elastic_config, 4), (sparse_group_lasso, group_config, 4)],
 )
 def test_quick(module, config, count, tmp_path):
     folder = tmp_path / "new"
@@ -66,6 +66,32 @@ def test_scikit_learn_solves_our_elastic_net():
             direction = rng.normal(size=30) * rng.integers(0, 2, 30)
             assert loss(jnp.asarray(found + 1e-3 * direction)) >= least - 1e-12
     assert 0 < np.sum(found == 0) < 30
+
+
+def test_folds_are_trained_each_as_if_alone(key):
+    config = elastic_config.get_config("quick")
+    weights = np.repeat([1.0, 0.0], [5, 25])
+    data = _nonsmooth.draw(weights, config.sizes, config, 0)
+    folds = _nonsmooth.in_folds(data, 5)
+    inputs, targets = _nonsmooth.both(data)
+    assert folds.train.inputs.shape == (5, 24, 30)
+    np.testing.assert_array_equal(folds.valid.targets.ravel(), targets)
+    np.testing.assert_array_equal(folds.train.inputs[1], np.delete(inputs, range(6, 12), axis=0))
+    decays = {"l1": jnp.float32(0.3), "l2": jnp.float32(0.2)}
+    params = jax.random.normal(key, (5, 30))
+    gradient = jax.grad(elastic_net.build(config, 5).train_loss)(params, decays, folds.train, key)
+    alone = elastic_net.build(config)
+    third = Examples(folds.train.inputs[2], folds.train.targets[2])
+    expected = jax.grad(alone.train_loss)(params[2], decays, third, key)
+    np.testing.assert_allclose(gradient[2], expected, rtol=1e-4, atol=1e-5)
+    losses = [
+        alone.valid_loss(params[i], decays, Examples(folds.valid.inputs[i], folds.valid.targets[i]))
+        for i in range(5)
+    ]
+    found = elastic_net.build(config, 5).valid_loss(params, decays, folds.valid)
+    assert found == pytest.approx(np.mean(losses), rel=1e-5)
+    with pytest.raises(ValueError, match="7 folds don't divide 30"):
+        _nonsmooth.in_folds(data, 7)
 
 
 def test_the_curvature_is_the_largest_eigenvalue_of_the_hessian():
@@ -136,36 +162,52 @@ def _outcomes(valid, refitted):
     made = {name: {"valid": np.ones(3), "refitted": np.ones(3)} for name in ("grid", "unrolled")}
     made |= {"local_response": made["grid"], "ElasticNetCV": {"refitted": np.ones(3)}}
     made["implicit"] = {"valid": np.full(3, valid), "refitted": np.full(3, refitted)}
+    made["implicit, folds"] = {"refitted": np.full(3, refitted)}
     return made
 
 
 @pytest.mark.parametrize(
     ("valid", "refitted", "off", "step", "expected"),
     [
-        (1.005, 1.01, 0.0, 0.0, [True, True, True]),
-        (1.02, 1.03, 0.0, 0.0, [True, False, False]),
-        (1.0, 1.0, 0.1, 0.0, [False, True, True]),
-        (1.0, 1.0, 0.0, 9.0, [False, True, True]),
+        (1.005, 1.01, 0.0, 0.0, [True, True, True, True]),
+        (1.02, 1.03, 0.0, 0.0, [True, False, False, False]),
+        (1.0, 1.0, 0.1, 0.0, [False, True, True, True]),
+        (1.0, 1.0, 0.0, 9.0, [False, True, True, True]),
     ],
 )
 def test_claims_about_elastic_nets_can_fail(valid, refitted, off, step, expected):
     points = np.arange(40.0)
     loss = points + step * (points > 20)
     slope = np.ones(40)
-    path = elastic_net.Path(points, loss, slope + off, slope, slope, np.ones(40, bool))
+    path = _elastic_net_path.Path(points, loss, slope + off, slope, slope, np.ones(40, bool))
     found = elastic_net.claims(_outcomes(valid, refitted), path)
     assert [claim["holds"] for claim in found] == expected
 
 
 @pytest.mark.parametrize(
-    ("two", "each", "expected"),
-    [(1.0, 0.9, [True, True]), (1.02, 0.9, [False, True]), (1.0, 1.1, [True, False])],
+    ("two", "each", "folded", "expected"),
+    [
+        (1.0, 0.8, 0.9, [True, True, True, True]),
+        (1.02, 0.95, 1.1, [False, False, True, False]),
+        (1.0, 1.1, 0.9, [True, False, False, True]),
+    ],
 )
-def test_claims_about_sparse_group_lassos_can_fail(two, each, expected):
+def test_claims_about_sparse_group_lassos_can_fail(two, each, folded, expected):
     def fields(value):
-        return {"valid": np.full(2, value), "test": np.full(2, value)}
+        return {"valid": np.full(2, value), "refitted": np.full(2, value)}
 
-    ways = (sparse_group_lasso.GRID, sparse_group_lasso.TWO, sparse_group_lasso.EACH)
-    outcomes = {30: dict(zip(ways, map(fields, (1.0, two, each)), strict=True))}
-    found = sparse_group_lasso.claims(outcomes)
+    module = sparse_group_lasso
+    ways = (module.GRID, module.TWO, module.EACH, module.TWO_FOLDED, module.EACH_FOLDED)
+    values = (1.0, two, each, 1.0, folded)
+    found = module.claims({30: dict(zip(ways, map(fields, values), strict=True))})
     assert [claim["holds"] for claim in found] == expected
+
+
+def test_a_penalty_per_fold_keeps_folds_apart():
+    regularizer = proximal.group_lasso(np.array([0, 0, 1]))
+    folds = _nonsmooth.per_fold(regularizer)
+    params = jnp.array([[3.0, 4.0, 0.1], [0.0, 1.0, -2.0]])
+    decay = jnp.array([1.0, 0.5])
+    assert folds.penalty(params, decay) == pytest.approx(5 + 0.05 + 1 + 1)
+    moved = folds.prox(params, decay, 0.5)
+    np.testing.assert_allclose(moved, [[2.7, 3.6, 0.0], [0.0, 0.5, -1.75]], rtol=1e-6)
