@@ -54,7 +54,7 @@ def solve(cost: float, rows: Rows) -> np.ndarray:
 
     best = int(np.argmin([loss(each) for each in LOG_RATIOS]))
     bounds = LOG_RATIOS[max(best - 1, 0)], LOG_RATIOS[min(best + 1, len(LOG_RATIOS) - 1)]
-    found = scipy.optimize.minimize_scalar(
+    found: Any = scipy.optimize.minimize_scalar(
         loss, bounds=bounds, method="bounded", options={"xatol": 1e-10}
     )
     return weights(found.x)
