@@ -82,3 +82,11 @@ def test_the_sparse_group_lasso_can_be_trained(names):
         steps=50,
     )
     assert trained.train_losses[-1] < trained.train_losses[0]
+
+
+def test_the_initialization_is_the_closed_form_of_maml(names):
+    """θ* = (Σ M_i A_i M_i)⁻¹ Σ M_i A_i M_i c_i with M_i = I − αA_i, all of them diagonal here."""
+    curvatures, centers = (np.asarray(names[name]) for name in ("curvatures", "centers"))
+    weights = (1 - 0.4 * curvatures) ** 2 * curvatures
+    expected = np.sum(weights * centers, axis=0) / np.sum(weights, axis=0)
+    np.testing.assert_allclose(names["theta"], expected, atol=1e-4)

@@ -19,7 +19,7 @@ from shohypernet.batches import Data, Examples
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "config", "count"),
-    [(elastic_net, elastic_config, 4), (sparse_group_lasso, group_config, 4)],
+    [(elastic_net, elastic_config, 4), (sparse_group_lasso, group_config, 5)],
 )
 def test_quick(module, config, count, tmp_path):
     folder = tmp_path / "new"
@@ -185,21 +185,26 @@ def test_claims_about_elastic_nets_can_fail(valid, refitted, off, step, expected
 
 
 @pytest.mark.parametrize(
-    ("two", "each", "folded", "expected"),
+    ("two", "each", "folded", "small", "expected"),
     [
-        (1.0, 0.8, 0.9, [True, True, True, True]),
-        (1.02, 0.95, 1.1, [False, False, True, False]),
-        (1.0, 1.1, 0.9, [True, False, False, True]),
+        (1.0, 0.8, 0.9, 0.1, [True, True, True, True, True]),
+        (1.02, 0.95, 1.1, 0.5, [False, False, False, True, False]),
+        (1.0, 1.1, 0.9, 0.1, [True, False, True, False, True]),
     ],
 )
-def test_claims_about_sparse_group_lassos_can_fail(two, each, folded, expected):
+def test_claims_about_sparse_group_lassos_can_fail(two, each, folded, small, expected):
     def fields(value):
-        return {"valid": np.full(2, value), "refitted": np.full(2, value)}
+        penalties = np.array([[small, 1.0, 1.0]] * 2)
+        return {
+            "valid": np.full(2, value),
+            "refitted": np.full(2, value),
+            "groups": penalties,
+        }
 
     module = sparse_group_lasso
     ways = (module.GRID, module.TWO, module.EACH, module.TWO_FOLDED, module.EACH_FOLDED)
     values = (1.0, two, each, 1.0, folded)
-    found = module.claims({30: dict(zip(ways, map(fields, values), strict=True))})
+    found = module.claims({3: dict(zip(ways, map(fields, values), strict=True))}, 1)
     assert [claim["holds"] for claim in found] == expected
 
 
