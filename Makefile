@@ -4,6 +4,8 @@ FIGURES := loss_manifold global_best_response local_best_response large medium d
   weights_versus_loss hypernet_capacity
 COMPARISONS := tuned_regularization self_tuning hyper_cleaning unrolled_comparison hypergradient_fidelity \
   network_fidelity search_baselines
+WORLDS := games stackelberg_prediction elastic_net sparse_group_lasso maml \
+  overfit_validation
 
 DATA         ?= mnist_5k
 DEMO_FLAGS   ?=
@@ -19,7 +21,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: demo test newest lint types figures comparisons bench help clean
+.PHONY: demo test newest lint types figures comparisons worlds bench help clean
 
 demo: WORKDIR ?= runs/demo-$(NOW)
 demo: .venv/.experiments  ## Tune hyperparameters on a small MNIST and draw the result (a few minutes).
@@ -49,8 +51,10 @@ types: .venv/.dev  ## Run basedpyright.
 
 figures: NAMES := $(FIGURES)  ## Redraw the paper's figures (DATA=mnist: at full size; QUICK=1: as a test).
 comparisons: NAMES := $(COMPARISONS)  ## Draw what other tuning methods cost and reach, likewise.
-figures comparisons: WORKDIR ?= runs/$@-$(NOW)
-figures comparisons: .venv/.figures
+worlds: NAMES := $(WORLDS)  ## Draw games and other problems of two levels beside their exact answers, likewise.
+worlds: DATA = $(if $(QUICK),quick,full)
+figures comparisons worlds: WORKDIR ?= runs/$@-$(NOW)
+figures comparisons worlds: .venv/.figures
 	status=0; for figure in $(NAMES); do \
 	  .venv/bin/python -m experiments.$$figure \
 	    --config=configs/$$figure.py$$(test $$figure = loss_manifold || echo :$(DATA)) --workdir=$(WORKDIR)/$$figure $(FIGURE_FLAGS) \

@@ -15,6 +15,13 @@ from ml_collections import ConfigDict
 FULL = ("mnist", "fashion_mnist", "idx")
 
 
+def is_quick(name: str, size: str) -> bool:
+    """Whether the variant of a config that chooses no images is `quick`; else it must be `full`."""
+    if size not in ("full", "quick"):
+        raise LookupError(f"{name} has the variants full and quick, not {size!r}.")
+    return size == "quick"
+
+
 def source(data: str) -> dict[str, Any]:
     """The data, and whether the sizes are large enough to judge claims."""
     quick = data == "quick"

@@ -23,6 +23,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from shohypernet._internal import groups as grouping
+from shohypernet._internal.groups import in_precision
 from shohypernet.types import Hyperparams, Params
 
 Grain = Literal["model", "layer", "output", "weight"]
@@ -113,12 +115,86 @@ def class_norm_penalty(params: Params, decay: jax.Array) -> jax.Array:
     return jnp.mean(jax.vmap(_norm, in_axes=1)(scaled))
 
 
-def broadcast(hyperparams: Hyperparams, params: Params) -> Params:
+def lasso(params: Params, decay: Any) -> jax.Array:
+    """Absolute weights, each times its decay: Σ_i decay_i |w_i|.
+
+    Its derivative at a weight of 0 is 0. To train to weights that are exactly 0, take
+    `proximal.lasso`.
+
+    Args:
+      params: weights.
+      decay: non-negative coefficients, as for `weight_decay`.
+
+    Returns:
+      A scalar.
+
+    Raises:
+      ValueError: if a decay has no weights of its name, or cannot be broadcast to them.
+    """
+    # JAX's own derivative of |w| at 0 is 1, which would push a weight of 0 to one side.
+    pairs = ((jnp.where(w == 0, 0, jnp.abs(w)), c) for w, c in _precise(decay, params))
+    return sum((jnp.sum(c * size) for size, c in pairs), start=jnp.float32(0))
+
+
+def elastic_net(params: Params, decays: Mapping[str, Any]) -> jax.Array:
+    """Σ_i l1_i |w_i| + ½ Σ_i l2_i w_i² (Zou and Hastie, 2005).
+
+    Args:
+      params: weights.
+      decays: {"l1": …, "l2": …}, each as for `lasso`.
+
+    Returns:
+      A scalar.
+    """
+    return lasso(params, decays["l1"]) + weight_decay(params, decays["l2"]) / 2
+
+
+def group_lasso(params: Params, decay: Any, groups: Any) -> jax.Array:
+    """Σ_g decay_g ‖w_g‖₂ (Yuan and Lin, 2006).
+
+    Args:
+      params: weights.
+      decay: non-negative coefficients, one for each group, shape (M,), or one for all.
+      groups: number of each weight's group, from 0 to M − 1; a tree like `params` of whole numbers
+        in NumPy, each array broadcast to the weights'.
+
+    Returns:
+      A scalar.
+
+    Raises:
+      ValueError: for groups that don't fit the weights, or decays that don't fit the groups.
+    """
+    norms = grouping.norms(params, groups)
+    if jnp.shape(decay) not in ((), norms.shape):
+        raise ValueError(
+            f"{norms.size} groups need one decay each, shape {norms.shape}, or one for all, got "
+            f"shape {jnp.shape(decay)}."
+        )
+    return jnp.sum(decay * norms)
+
+
+def sparse_group_lasso(params: Params, decays: Mapping[str, Any], groups: Any) -> jax.Array:
+    """l1 ‖w‖₁ + Σ_g groups_g ‖w_g‖₂ (Simon et al., 2013).
+
+    Args:
+      params: weights.
+      decays: {"l1": as for `lasso`, "groups": as for `group_lasso`}.
+      groups: as for `group_lasso`.
+
+    Returns:
+      A scalar.
+    """
+    return lasso(params, decays["l1"]) + group_lasso(params, decays["groups"], groups)
+
+
+def broadcast(hyperparams: Hyperparams, params: Params, missing: float | None = None) -> Params:
     """Hyperparameters repeated for every weight that they stand for.
 
     Args:
       hyperparams: a prefix of `params` (see the module's docstring).
       params: weights, or their `jax.ShapeDtypeStruct`s.
+      missing: what stands for the hyperparameter of weights that have none; if None, each needs
+        one.
 
     Returns:
       A tree like `params`.
@@ -127,14 +203,29 @@ def broadcast(hyperparams: Hyperparams, params: Params) -> Params:
       ValueError: if a hyperparameter has no weights of its name or cannot be broadcast to them, or
         if weights have no hyperparameter.
     """
-    pairs = _pairs(hyperparams, params)
     leaves, treedef = jax.tree.flatten(params)
-    if len(pairs) < len(leaves):
+    places = [_Place(i, leaf.shape) for i, leaf in enumerate(leaves)]
+    pairs = _pairs(hyperparams, jax.tree.unflatten(treedef, places))
+    if missing is None and len(pairs) < len(leaves):
         raise ValueError(
             f"{len(leaves) - len(pairs)} arrays of weights have no hyperparameter among "
             f"{jax.tree.structure(hyperparams)}; each needs one here."
         )
-    return jax.tree.unflatten(treedef, [each for _, each in pairs])
+    found = {place.position: each for place, each in pairs}
+    return jax.tree.unflatten(
+        treedef,
+        [
+            found[i] if i in found else jnp.full(leaf.shape, missing or 0.0, leaf.dtype)
+            for i, leaf in enumerate(leaves)
+        ],
+    )
+
+
+class _Place:
+    """An array's place in a tree, and its shape."""
+
+    def __init__(self, position: int, shape: tuple[int, ...]) -> None:
+        self.position, self.shape = position, shape
 
 
 def _pairs(hyperparams: Hyperparams, params: Params) -> list[tuple[Any, jax.Array]]:
@@ -172,11 +263,7 @@ def _children(tree: Any) -> tuple[dict[str, Any], Any]:
 
 def _precise(decay: Any, params: Params) -> list[tuple[jax.Array, jax.Array]]:
     """`_pairs` in the dtype that a penalty is computed in."""
-
-    def precise(array: jax.Array, leaf: jax.Array) -> jax.Array:
-        return array.astype(jnp.promote_types(leaf.dtype, jnp.float32))
-
-    return [(precise(w, w), precise(c, w)) for w, c in _pairs(decay, params)]
+    return [(in_precision(w, w), in_precision(c, w)) for w, c in _pairs(decay, params)]
 
 
 def _over(value: jax.Array, leaf: Any) -> jax.Array:

@@ -140,6 +140,11 @@ def _optimizer_advice(name: str, value: Any) -> str:
         return f"{needs}; write optax.adam({value}) for a step size of {value}."
     if _made_in("optax", value):
         return f"{needs}; call it, with its step size: {value.__name__}(1e-3)."
+    if hasattr(value, "regularizer"):
+        return (
+            f"{needs}. A proximal optimizer goes with λ: give it to implicit(), unrolled(), "
+            "truncated(), forward() or real_time(), and what it makes of one λ to train()."
+        )
     if callable(value):
         return (
             f"{needs}. If it makes an optimizer, call it. A step size or momentum that depends on "

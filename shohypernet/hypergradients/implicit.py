@@ -3,7 +3,9 @@
     dL_valid/dλ = ∂L_valid/∂λ − (∂²L_train/∂λ∂w) C⁻¹ ∂L_valid/∂w,    C ≈ ∂²L_train/∂w² + δI
 
 It follows from ∂L_train/∂w (w*(λ), λ) = 0 by the implicit function theorem, so how the minimum was
-found doesn't matter, and the inner optimizer's settings can't be tuned. The methods differ in how
+found doesn't matter, and the inner optimizer's settings can't be tuned. With a penalty that isn't
+smooth (`proximal`) weights of 0 don't respond, and all of this is done in the others: Feng and
+Simon (2018), arXiv:1703.09813; Bertrand et al. (2020), arXiv:2002.08943. The methods differ in how
 they solve with C (see `linear_solvers`):
 
     conjugate gradients   Foo et al. (2008); Rajeswaran et al. (2019), arXiv:1909.04630
@@ -18,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from shohypernet import inner_loop
+from shohypernet import inner_loop, proximal
 from shohypernet import problem as problems
 from shohypernet._internal import frozen, validation
 from shohypernet.hypergradients import _restarts as restarts
@@ -60,6 +62,7 @@ def hypergradient(
     curvature: Curvature | None = None,
     damping: float = 0.0,
     trainable: Params | None = None,
+    support: Params | None = None,
 ) -> ImplicitHypergradient:
     """dL_valid/dλ at weights that are taken for the best response.
 
@@ -76,6 +79,8 @@ def hypergradient(
       damping: δ, in units of the curvature.
       trainable: which weights training moves, a tree of booleans like w; the others are held where
         they are. If None, all but those that the training loss has no gradient for.
+      support: which entries of the weights respond to λ, a tree of boolean arrays like w, such as
+        `proximal.support(params)`; the others are held where they are. If None, all.
 
     Returns:
       The estimate, which takes 2 + 2K gradient evaluations with K products: one for each loss, and
@@ -91,12 +96,16 @@ def hypergradient(
     full = curvatures.damped(curvature(params, hyperparams, train_batch, key), damping)
     still = optax.tree.zeros_like(params)
 
-    def product(vector: Params) -> Params:
-        return problems.select(full(problems.merge(vector, still, moved)), moved)
+    def on_support(vector: Params) -> Params:
+        return vector if support is None else jax.tree.map(jnp.where, support, vector, still)
 
-    solved, products = solver(
-        product, problems.select(through_weights, moved), jax.random.fold_in(key, 0)
-    )
+    def product(vector: Params) -> Params:
+        image = full(problems.merge(vector, still, moved))
+        return problems.select(on_support(image), moved)
+
+    # The target has no part off the support, and so no solver leaves it.
+    target = problems.select(on_support(through_weights), moved)
+    solved, products = solver(product, target, jax.random.fold_in(key, 0))
     adjoint = problems.merge(solved, still, moved)
     through = curvatures.cross_product(problem, params, hyperparams, train_batch, key, adjoint)
     return ImplicitHypergradient(
@@ -107,7 +116,7 @@ def hypergradient(
 def implicit(
     problem: Problem,
     *,
-    optimizer: optax.GradientTransformation,
+    optimizer: optax.GradientTransformation | proximal.ProximalGradient,
     hyper_optimizer: optax.GradientTransformation,
     solver: Solver,
     curvature: Curvature | None = None,
@@ -120,7 +129,8 @@ def implicit(
 
     Args:
       problem: the bilevel problem.
-      optimizer: any optax optimizer of the weights.
+      optimizer: any optax optimizer of the weights; or `proximal.gradient(…)`, with which only
+        weights that aren't 0 respond to λ.
       hyper_optimizer: for λ.
       solver: `linear_solvers.conjugate_gradient(steps)`, `neumann(terms, step_size)`,
         `nystrom(rank, damping=ρ)`, or `identity()` for T1 − T2.
@@ -136,8 +146,9 @@ def implicit(
       TypeError: if optimizer is a function of λ, which this can't tune, or something else that is
         no problem or optimizer.
     """
+    with_kinks = isinstance(optimizer, proximal.ProximalGradient)
     inner, optimizer, hyper_optimizer = restarts.parts(
-        "implicit", problem, optimizer, hyper_optimizer
+        "implicit", problem, optimizer, hyper_optimizer, function_of_hyperparams=with_kinks
     )
     validation.not_negative("implicit", damping=damping)
 
@@ -152,6 +163,7 @@ def implicit(
         end, losses = inner_loop.train_steps(
             inner, optimizer, state, hyperparams, train_batches, key_train
         )
+        at = inner_loop.optimizer_at(optimizer, hyperparams)
         made = hypergradient(
             problems.with_state(inner, end.model_state),
             hyperparams,
@@ -162,7 +174,8 @@ def implicit(
             solver=solver,
             curvature=curvature,
             damping=damping,
-            trainable=frozen.moved_by_optimizer(optimizer, end.params),
+            trainable=frozen.moved_by_optimizer(at, end.params),
+            support=proximal.support(end.params) if with_kinks else None,
         )
         evaluations = len(losses) + made.gradient_evaluations
         return Hypergradient(made.gradient, end, jnp.mean(losses), made.valid_loss, evaluations)

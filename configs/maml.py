@@ -1,0 +1,44 @@
+"""Model-agnostic meta-learning as a problem of two levels (Finn, Abbeel and Levine, 2017).
+
+Expect, on quadratic tasks, MAML, its first-order form and implicit MAML to end at their own closed
+forms, and Meta-SGD to have a lower loss than MAML; on sinusoids from ten points, a test error far
+below 4.25, that of predicting 0, after a few gradient steps. Reports of it range from .06 to .67,
+by protocol.
+
+    python -m experiments.maml --config=configs/maml.py --workdir=DIR
+
+takes some minutes on 2 cores; it needs no data. `:quick` takes seconds, and judges no claim.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+
+def get_config(size: str = "full") -> ConfigDict:
+    """Finn et al.'s sinusoids with fewer iterations; the quadratic tasks are ours."""
+    quick = common.is_quick("maml", size)
+    return ConfigDict(
+        {
+            "judged": not quick,
+            # Quadratic tasks.
+            "tasks": 8,
+            "dimensions": 5,
+            "rate": 0.3,  # α of the inner step
+            "steps": 1,
+            "proximity": 0.5,  # of implicit MAML: a half of it times ‖w − θ‖² is added
+            "implicit_steps": 40,
+            "quadratic_rounds": 5 if quick else 1_500,
+            "quadratic_learning_rate": 0.05,  # Adam on a cosine
+            # Sinusoids.
+            "hidden": (5,) if quick else (40, 40),
+            "shots": 10,
+            "meta_batch": 25,  # tasks of an iteration
+            "iterations": 5 if quick else 20_000,
+            "meta_learning_rate": 1e-3,  # Adam on a cosine
+            "inner_rate": 0.01,
+            "inner_steps": 1,
+            "test_tasks": 20 if quick else 600,
+            "test_steps": 10,
+        }
+    )
