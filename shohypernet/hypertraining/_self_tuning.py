@@ -17,7 +17,7 @@ Bilevel Optimization for Neural Networks using Structured Response Jacobians", a
 
 from collections.abc import Mapping
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -33,53 +33,12 @@ from shohypernet._internal.layers import Layer, LayerType, layers_of
 from shohypernet._internal.trees import typed
 from shohypernet.hyperoptimizer import HyperOptimizer, Info
 from shohypernet.hypertraining import _perturbed_losses as perturbed
+from shohypernet.hypertraining import _self_tuning_updates as updates
 from shohypernet.hypertraining import _structured_response as structured
 from shohypernet.hypertraining._perturbed_losses import Distribution, Network
-from shohypernet.hypertraining._structured_response import LayerResponse
-from shohypernet.inner_loop import TrainState
+from shohypernet.hypertraining._self_tuning_updates import Optimizers, SelfTuningState
 from shohypernet.problem import Problem, unconstrained
-from shohypernet.types import Batch, Hyperparams, Key, ModelState, OptState, Params
-
-
-class SelfTuningState(NamedTuple):
-    """State of `self_tuning`.
-
-    Attributes:
-      hyperparams: λ̂, unconstrained.
-      scales: softplus⁻¹(σ), a tree like λ̂.
-      params: W.
-      responses: φ, of each layer that responds.
-      hyper_opt_state: state of the optimizer of λ̂.
-      scale_opt_state: state of the optimizer of σ.
-      opt_state: state of the optimizer of W.
-      response_opt_state: state of the optimizer of φ.
-      model_state: the model's at λ̂.
-      rounds: rounds done, scalar int32.
-    """
-
-    hyperparams: Hyperparams
-    scales: Hyperparams
-    params: Params
-    responses: tuple[LayerResponse, ...]
-    hyper_opt_state: OptState
-    scale_opt_state: OptState
-    opt_state: OptState
-    response_opt_state: OptState
-    model_state: ModelState
-    rounds: jax.Array
-
-    @property
-    def distribution(self) -> Distribution:
-        """p(λ | λ̂, σ)."""
-        return Distribution(self.hyperparams, self.scales)
-
-
-class _Optimizers(NamedTuple):
-    """Of W, of φ, and of λ̂ and σ."""
-
-    weights: optax.GradientTransformation
-    responses: optax.GradientTransformation
-    hyperparams: optax.GradientTransformation
+from shohypernet.types import Batch, Hyperparams, Key, Params
 
 
 def self_tuning(
@@ -136,7 +95,7 @@ def self_tuning(
     inner = unconstrained(problem)
     if response_optimizer is None:
         response_optimizer = optimizer
-    optimizers = _Optimizers(
+    optimizers = Optimizers(
         *validation.optimizer(
             "self_tuning",
             optimizer=optimizer,
@@ -165,7 +124,7 @@ def self_tuning(
         key: Key, state: SelfTuningState, train_batches: Batch, valid_batch: Batch
     ) -> tuple[SelfTuningState, Info]:
         key_train, key_valid = jax.random.split(key)
-        update = _linearized_update if linearized else _joint_update
+        update = updates.linearized if linearized else updates.joint
         state, losses = jax.lax.scan(
             lambda state, at: update(network, optimizers, state, *at),
             state,
@@ -180,7 +139,7 @@ def self_tuning(
         if not entropy_weight:
             gradient = gradient._replace(scales=optax.tree.zeros_like(gradient.scales))
         warm = state.rounds >= warmup_rounds
-        state = _moved(optimizers.hyperparams, state, gradient, loss, warm)
+        state = updates.hyperparams(optimizers.hyperparams, state, gradient, loss, warm)
         evaluations = (3 if linearized else 2) * len(losses) + 2
         norm = optax.tree.norm(gradient.center)
         info = Info(jnp.mean(losses), loss, norm, jnp.asarray(evaluations, jnp.int32))
@@ -221,7 +180,7 @@ def _responding_layers(
 
 
 def _init(
-    network: Network, optimizers: _Optimizers, scale: float, key: Key, hyperparams: Hyperparams
+    network: Network, optimizers: Optimizers, scale: float, key: Key, hyperparams: Hyperparams
 ) -> SelfTuningState:
     key_params, key_response = jax.random.split(key)
     hyperparams = typed(hyperparams)
@@ -244,83 +203,3 @@ def _init(
         model_state=trained.model_state,
         rounds=jnp.zeros((), jnp.int32),
     )
-
-
-def _linearized_update(
-    network: Network, optimizers: _Optimizers, state: SelfTuningState, batch: Batch, key: Key
-) -> tuple[SelfTuningState, jax.Array]:
-    """W at λ̂, and φ on the network linearized where W stood."""
-    key_weights, key_response = jax.random.split(key)
-    trained = TrainState(state.params, state.opt_state, state.model_state)
-    trained, loss = inner_loop.train_step(
-        network.problem, optimizers.weights, trained, state.hyperparams, batch, key_weights
-    )
-
-    def response_loss(responses: Any) -> jax.Array:
-        at = state.params, responses, state.model_state, batch, key_response
-        return perturbed.train_loss(network, state.distribution, *at)
-
-    phi: Any = state.responses
-    gradient = jax.grad(response_loss)(phi)
-    responses, response_opt_state = inner_loop.apply_gradient(
-        optimizers.responses, gradient, state.response_opt_state, phi, value=loss
-    )
-    state = state._replace(
-        params=trained.params,
-        responses=responses,
-        opt_state=trained.opt_state,
-        response_opt_state=response_opt_state,
-        model_state=trained.model_state,
-    )
-    return state, loss
-
-
-def _joint_update(
-    network: Network, optimizers: _Optimizers, state: SelfTuningState, batch: Batch, key: Key
-) -> tuple[SelfTuningState, jax.Array]:
-    """W and φ together, at draws of λ."""
-
-    def joint_loss(params: Params, responses: Any) -> jax.Array:
-        at = params, responses, state.model_state, batch, key
-        return perturbed.train_loss(network, state.distribution, *at)
-
-    phi: Any = state.responses
-    loss, gradients = jax.value_and_grad(joint_loss, (0, 1))(state.params, phi)
-    params, opt_state = inner_loop.apply_gradient(
-        optimizers.weights, gradients[0], state.opt_state, state.params, value=loss
-    )
-    responses, response_opt_state = inner_loop.apply_gradient(
-        optimizers.responses, gradients[1], state.response_opt_state, phi, value=loss
-    )
-    state = state._replace(
-        params=params,
-        responses=responses,
-        opt_state=opt_state,
-        response_opt_state=response_opt_state,
-    )
-    return state, loss
-
-
-def _moved(
-    optimizer: optax.GradientTransformation,
-    state: SelfTuningState,
-    gradient: Distribution,
-    loss: jax.Array,
-    warm: jax.Array,
-) -> SelfTuningState:
-    """The state after an update of λ̂ and σ, if `warm`, with statistics of their own."""
-    hyperparams, hyper_opt_state = inner_loop.apply_gradient(
-        optimizer, gradient.center, state.hyper_opt_state, state.hyperparams, value=loss
-    )
-    scales, scale_opt_state = inner_loop.apply_gradient(
-        optimizer, gradient.scales, state.scale_opt_state, state.scales, value=loss
-    )
-    moved = {
-        "hyperparams": hyperparams,
-        "hyper_opt_state": hyper_opt_state,
-        "scales": scales,
-        "scale_opt_state": scale_opt_state,
-    }
-    before = {name: getattr(state, name) for name in moved}
-    kept = jax.tree.map(lambda new, old: jnp.where(warm, new, old), moved, before)
-    return state._replace(rounds=state.rounds + 1, **kept)
