@@ -18,6 +18,19 @@ from ml_collections import ConfigDict
 from configs import common
 
 
+EVERY = (
+    "translate",
+    "rotate",
+    "scale",
+    "cutout",
+    "contrast",
+    "input_noise",
+    "label_smoothing",
+    "dropout",
+    "weight_decay",
+)
+
+
 def get_config(data: str = "mnist_5k") -> ConfigDict:
     """Sizes, and settings of the network, the searches and the tuning."""
     quick, full = data == "quick", data in common.FULL
@@ -27,6 +40,7 @@ def get_config(data: str = "mnist_5k") -> ConfigDict:
             "seeds": (0, 1) if quick else (0, 1, 2),
             "channels": (2, 2) if quick else (6, 16),
             "hidden": (4, 4) if quick else (120, 84),
+            "regularizers": ("label_smoothing", "dropout", "weight_decay") if quick else EVERY,
             "batch_size": 20 if quick else 100,
             "learning_rate": 2e-3,  # Adam on a cosine, for all networks
             "train_steps": 4 if quick else 6_000 if full else 1_500,  # of an inner run of a search

@@ -62,21 +62,22 @@ class Outcome(NamedTuple):
 def build(config: Any) -> Problem:
     """The problem; it starts from next to no regularization."""
     model: Any = LeNet(tuple(config.channels), tuple(config.hidden))
+    every = [
+        regularizers.translate(0.2, shape=IMAGE_SHAPE),
+        regularizers.rotate(2.0, shape=IMAGE_SHAPE),
+        regularizers.scale(0.02, shape=IMAGE_SHAPE),
+        regularizers.cutout((1.2, 2.0), most_holes=3, longest_side=12, shape=IMAGE_SHAPE),
+        regularizers.contrast(0.05, shape=IMAGE_SHAPE),
+        regularizers.input_noise(0.05),
+        regularizers.label_smoothing(0.02),
+        regularizers.dropout(0.05),
+        regularizers.weight_decay(1e-6, low=LEAST_DECAY),
+    ]
     return shn.supervised(
         model,
         jnp.zeros((1, IMAGE_SHAPE[0] * IMAGE_SHAPE[1])),
         cross_entropy,
-        regularizers=[
-            regularizers.translate(0.2, shape=IMAGE_SHAPE),
-            regularizers.rotate(2.0, shape=IMAGE_SHAPE),
-            regularizers.scale(0.02, shape=IMAGE_SHAPE),
-            regularizers.cutout((1.2, 2.0), most_holes=3, longest_side=12, shape=IMAGE_SHAPE),
-            regularizers.contrast(0.05, shape=IMAGE_SHAPE),
-            regularizers.input_noise(0.05),
-            regularizers.label_smoothing(0.02),
-            regularizers.dropout(0.05),
-            regularizers.weight_decay(1e-6, low=LEAST_DECAY),
-        ],
+        regularizers=[each for each in every if each.name in config.regularizers],
         train_kwargs={"train": True},
     )
 

@@ -49,14 +49,15 @@ def draw(history: shn.History, outcomes: dict[str, Outcome]) -> Figure:
 
 
 def _draw_paths(axes: Axes, history: shn.History, names: tuple[str, ...]) -> None:
-    for name in names:
+    for name in (each for each in names if each in history.hyperparams):
         for path, values in jax.tree.leaves_with_path({name: history.hyperparams[name]}):
             label = jax.tree_util.keystr(path, simple=True, separator=" ")
             values = np.asarray(values)
             (line,) = axes.plot(history.step, values.mean(1), label=label)
             low, high = values.min(1), values.max(1)
             axes.fill_between(history.step, low, high, alpha=0.15, color=line.get_color())
-    axes.legend(fontsize=8)
+    if axes.lines:
+        axes.legend(fontsize=8)
 
 
 def _draw_outcomes(axes: Axes, outcomes: dict[str, np.ndarray]) -> None:
