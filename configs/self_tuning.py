@@ -17,7 +17,6 @@ from ml_collections import ConfigDict
 
 from configs import common
 
-
 EVERY = (
     "translate",
     "rotate",
