@@ -108,7 +108,10 @@ def dropped(key: Key, inputs: jax.Array, rate: Any, shared: Any = ()) -> jax.Arr
         1 if axis in [s % inputs.ndim for s in shared] else n for axis, n in enumerate(inputs.shape)
     ]
     kept = jax.random.bernoulli(key, 1 - rate, shape)
-    return jnp.where(kept, inputs / jnp.asarray(1 - rate, inputs.dtype), 0).astype(inputs.dtype)
+    # 1 / (1 − p) or 0, by an exponential: XLA computes such a thing once, where it would draw the
+    # mask again for each number that shares it.
+    scale = jnp.exp(jnp.where(kept, -jnp.log1p(-rate), -jnp.inf))
+    return inputs * scale.astype(inputs.dtype)
 
 
 def require_start(function: str, start: Any, space: Any) -> Any:
