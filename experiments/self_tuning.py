@@ -186,11 +186,10 @@ def _train_again(
 
 def claims(outcomes: dict[str, Outcome], valid: dict[str, np.ndarray]) -> list[dict[str, Any]]:
     """Claims about means over seeds."""
-    ours = min((TUNED, SCHEDULE), key=lambda name: outcomes[name].loss.mean())
-    tuned, decay = outcomes[ours], outcomes[DECAY]
+    tuned, decay = outcomes[TUNED], outcomes[DECAY]
     searches = [name for name in (RANDOM, TPE) if name in outcomes]
     errors = {name: 100 * each.error for name, each in outcomes.items()}
-    return [
+    against_searches = [
         _results.claim(
             "Validation loss of the run is below that of each search, on average.",
             "; ".join(f"{name} {_range(each)}" for name, each in valid.items()),
@@ -201,14 +200,17 @@ def claims(outcomes: dict[str, Outcome], valid: dict[str, np.ndarray]) -> list[d
             "; ".join(f"{name} {_range(errors[name])} %" for name in (TUNED, *searches)),
             holds=all(errors[TUNED].mean() <= errors[name].mean() for name in searches),
         ),
+    ]
+    return [
+        *(against_searches if searches else []),
         _results.claim(
-            "... and at least a fifth below that with one decay, chosen by a grid.",
+            "Trained again on all images, its error is a fifth below that with one decay or more.",
             f"{TUNED} {_range(errors[TUNED])} % against {_range(errors[DECAY])} %",
             holds=errors[TUNED].mean() <= 0.8 * errors[DECAY].mean(),
         ),
         _results.claim(
             "The loss of every seed is below that with one decay.",
-            f"{ours} {_range(tuned.loss)} against {_range(decay.loss)}",
+            f"{TUNED} {_range(tuned.loss)} against {_range(decay.loss)}",
             holds=bool(np.all(tuned.loss < decay.loss)),
         ),
     ]
