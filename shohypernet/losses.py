@@ -77,4 +77,9 @@ def weighted(losses: jax.Array, weights: jax.Array, index: jax.Array) -> jax.Arr
             f"got {shapes[0]}, {shapes[1]} and {jnp.result_type(index)} {shapes[2]}. A mean over "
             "examples has no loss for each of them: leave the mean out."
         )
-    return jnp.mean(jnp.take(weights, index, mode="fill", fill_value=jnp.nan) * losses)
+    return jnp.mean(looked_up(weights, index) * losses)
+
+
+def looked_up(weights: jax.Array, index: jax.Array) -> jax.Array:
+    """Weights by number, shape (B,): those of examples or classes. Other numbers give NaN."""
+    return jnp.take(weights, index, mode="fill", fill_value=jnp.nan)

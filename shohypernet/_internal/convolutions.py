@@ -29,12 +29,22 @@ def as_products() -> Iterator[None]:
 
 def _intercept(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
     module = context.module
-    if isinstance(module, nn.Conv) and not (
-        module.conv_general_dilated or module.conv_general_dilated_cls
-    ):
-        # A frozen dataclass, but bound for this one trace; `clone` would lose its variables.
-        object.__setattr__(module, "conv_general_dilated", conv_general_dilated)
-    return call(*args, **kwargs)
+    own = not isinstance(module, nn.Conv) or module.conv_general_dilated_cls
+    if own or module.conv_general_dilated:
+        return call(*args, **kwargs)
+    with attribute(module, "conv_general_dilated", conv_general_dilated):
+        return call(*args, **kwargs)
+
+
+@contextlib.contextmanager
+def attribute(module: nn.Module, name: str, value: Any) -> Iterator[None]:
+    """Within it, an attribute of a bound module is another; `clone` would lose its variables."""
+    before = getattr(module, name)
+    object.__setattr__(module, name, value)  # a frozen dataclass
+    try:
+        yield
+    finally:
+        object.__setattr__(module, name, before)
 
 
 def conv_general_dilated(

@@ -122,7 +122,8 @@ def require_consistent(
     """Refuse weights that aren't the problem's, losses without gradient, and λ that enter nothing.
 
     That is a loss that isn't a floating-point scalar, and a hyperparameter that is read by neither
-    loss nor, on the way to the weights, by what the method trains them with.
+    loss nor, on the way to the weights, by what the method trains them with. Nor does a hypernet
+    learn a response to what the training loss's gradient in the weights doesn't read.
 
     Args:
       problem: as given, with λ in natural units.
@@ -130,9 +131,6 @@ def require_consistent(
       states: of the method for all seeds, or their shapes.
       data: the three splits.
       plan: sizes of the run.
-
-    A hypernet's response to a hyperparameter that the gradient in the weights doesn't read is
-    nothing but its start; so that is refused too, where no validation loss reads it.
 
     Raises:
       ValueError: saying which, and what to do.

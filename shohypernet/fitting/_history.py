@@ -46,7 +46,8 @@ class History(NamedTuple):
     def schedule(self, share: jax.Array) -> Hyperparams:
         """λ̂ as it was when a share of the run's steps was done, for `train` to go through again.
 
-        A schedule may be worth more than the value that it ends at (arXiv:1903.03088).
+        A schedule may be worth more than the value that it ends at (arXiv:1903.03088). Of several
+        seeds take one: `result.seed(0).history.schedule`.
 
         Args:
           share: scalar in [0, 1].

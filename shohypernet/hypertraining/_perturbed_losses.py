@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from shohypernet import problem as problems
+from shohypernet._internal import convolutions
 from shohypernet._internal.layers import Layer
 from shohypernet._internal.outputs import Outputs
 from shohypernet.hypertraining import _structured_response as structured
@@ -118,7 +119,8 @@ def valid_loss(
 ) -> tuple[jax.Array, jax.Array]:
     """L_valid at draws of λ, less the weighted entropy of p(λ | λ̂, σ); and without the latter.
 
-    Its gradient in λ̂ goes through the response alone: where W stands, λ̂ is held.
+    Where W stands, λ̂ is held: its gradient goes through the response, and through what L_valid
+    itself reads of λ.
     """
     held = problems.with_state(network.problem, model_state)
     center, unravel = ravel_pytree(distribution.center)
@@ -170,9 +172,10 @@ def _shared_statistics() -> Iterator[None]:
 
     def intercept(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
         module = context.module
-        if isinstance(module, nn.BatchNorm) and module.axis_name is None:
-            object.__setattr__(module, "axis_name", DRAWS)
-        return call(*args, **kwargs)
+        if not isinstance(module, nn.BatchNorm) or module.axis_name is not None:
+            return call(*args, **kwargs)
+        with convolutions.attribute(module, "axis_name", DRAWS):
+            return call(*args, **kwargs)
 
     with nn.intercept_methods(intercept):
         yield

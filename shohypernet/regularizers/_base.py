@@ -14,6 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from shohypernet import hyperparameters as hp
 from shohypernet._internal import validation
 from shohypernet.types import Hyperparams, Key, Params, Space
 
@@ -52,6 +53,35 @@ class Regularizer(NamedTuple):
     intercept: Callable[[Hyperparams], Callable[..., Any]] | None = None
     weigh: Callable[..., jax.Array] | None = None
     penalty: Callable[[Hyperparams, Params], jax.Array] | None = None
+
+
+def of_strength(
+    function: str,
+    start: float,
+    high: float,
+    name: str,
+    transform: Callable[..., tuple[Any, Any]],
+) -> Regularizer:
+    """A regularizer that transforms batches, of one number between 0 and an upper bound.
+
+    Raises:
+      ValueError: for a start outside the bounds.
+    """
+    space = require_start(function, start, hp.bounded(0.0, high))
+    return Regularizer(name, space, lambda model: start, transform)
+
+
+def require_start(function: str, start: Any, space: Any) -> Any:
+    """The spec of a hyperparameter, if it can start so.
+
+    Raises:
+      ValueError: for a start that isn't strictly inside its range.
+    """
+    try:
+        hp.encode(space, start)
+    except ValueError as error:
+        raise ValueError(f"{function}(): {error}") from error
+    return space
 
 
 def require_regularizers(values: Any) -> tuple[Regularizer, ...]:

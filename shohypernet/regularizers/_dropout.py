@@ -15,7 +15,13 @@ import jax.numpy as jnp
 
 from shohypernet import hyperparameters as hp
 from shohypernet._internal import validation
-from shohypernet.regularizers._base import Model, Regularizer, is_deterministic
+from shohypernet.regularizers._base import (
+    Model,
+    Regularizer,
+    is_deterministic,
+    of_strength,
+    require_start,
+)
 from shohypernet.types import Hyperparams, Key
 
 
@@ -86,12 +92,11 @@ def input_dropout(
     Raises:
       ValueError: for a start outside the bounds.
     """
-    space = require_start("input_dropout", start, hp.bounded(0.0, high))
 
     def transform(key: Key, rate: Any, inputs: Any, targets: Any) -> tuple[Any, Any]:
         return dropped(key, inputs, rate), targets
 
-    return Regularizer(name, space, lambda model: start, transform)
+    return of_strength("input_dropout", start, high, name, transform)
 
 
 def dropped(key: Key, inputs: jax.Array, rate: Any, shared: Any = ()) -> jax.Array:
@@ -112,16 +117,3 @@ def dropped(key: Key, inputs: jax.Array, rate: Any, shared: Any = ()) -> jax.Arr
     # mask again for each number that shares it.
     scale = jnp.exp(jnp.where(kept, -jnp.log1p(-rate), -jnp.inf))
     return inputs * scale.astype(inputs.dtype)
-
-
-def require_start(function: str, start: Any, space: Any) -> Any:
-    """The spec of a hyperparameter, if it can start so.
-
-    Raises:
-      ValueError: for a start that isn't strictly inside its range.
-    """
-    try:
-        hp.encode(space, start)
-    except ValueError as error:
-        raise ValueError(f"{function}(): {error}") from error
-    return space

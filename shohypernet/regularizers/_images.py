@@ -14,8 +14,7 @@ import jax.numpy as jnp
 
 from shohypernet import hyperparameters as hp
 from shohypernet._internal import validation
-from shohypernet.regularizers._base import Regularizer
-from shohypernet.regularizers._dropout import require_start
+from shohypernet.regularizers._base import Regularizer, of_strength, require_start
 from shohypernet.types import Key
 
 Shape = tuple[int, ...] | None
@@ -35,13 +34,12 @@ def translate(
     Raises:
       ValueError: for a start outside the bounds; when traced, for inputs that are no images.
     """
-    space = require_start("translate", start, hp.bounded(0.0, high))
 
     def moved(key: Key, strength: Any, images: jax.Array) -> jax.Array:
         offsets = strength * jax.random.normal(key, (2, len(images)), images.dtype)
         return resampled(images, jnp.ones_like(offsets), offsets)
 
-    return Regularizer(name, space, lambda model: start, _on_images("translate", shape, moved))
+    return of_strength("translate", start, high, name, _on_images("translate", shape, moved))
 
 
 def scale(
@@ -58,14 +56,13 @@ def scale(
     Raises:
       ValueError: for a start outside the bounds; when traced, for inputs that are no images.
     """
-    space = require_start("scale", start, hp.bounded(0.0, high))
 
     def scaled(key: Key, strength: Any, images: jax.Array) -> jax.Array:
         factors = jnp.exp(strength * jax.random.normal(key, (len(images),), images.dtype))
         factors = jnp.stack([factors, factors])
         return resampled(images, factors, jnp.zeros_like(factors))
 
-    return Regularizer(name, space, lambda model: start, _on_images("scale", shape, scaled))
+    return of_strength("scale", start, high, name, _on_images("scale", shape, scaled))
 
 
 def rotate(
@@ -82,13 +79,12 @@ def rotate(
     Raises:
       ValueError: for a start outside the bounds; when traced, for inputs that are no images.
     """
-    space = require_start("rotate", start, hp.bounded(0.0, high))
 
     def turned(key: Key, strength: Any, images: jax.Array) -> jax.Array:
         degrees = strength * jax.random.normal(key, (len(images),), images.dtype)
         return rotated(images, jnp.deg2rad(degrees))
 
-    return Regularizer(name, space, lambda model: start, _on_images("rotate", shape, turned))
+    return of_strength("rotate", start, high, name, _on_images("rotate", shape, turned))
 
 
 def cutout(
@@ -158,13 +154,12 @@ def brightness(
     Raises:
       ValueError: for a start outside the bounds; when traced, for inputs that are no images.
     """
-    space = require_start("brightness", start, hp.bounded(0.0, high))
 
     def lit(key: Key, strength: Any, images: jax.Array) -> jax.Array:
         deltas = strength * jax.random.uniform(key, (len(images),), images.dtype, -1, 1)
         return images + deltas[:, None, None, None]
 
-    return Regularizer(name, space, lambda model: start, _on_images("brightness", shape, lit))
+    return of_strength("brightness", start, high, name, _on_images("brightness", shape, lit))
 
 
 def contrast(
@@ -181,7 +176,6 @@ def contrast(
     Raises:
       ValueError: for a start outside the bounds; when traced, for inputs that are no images.
     """
-    space = require_start("contrast", start, hp.bounded(0.0, high))
 
     def contrasted(key: Key, strength: Any, images: jax.Array) -> jax.Array:
         low, high = 1 / (1 + strength), 1 + strength
@@ -189,7 +183,7 @@ def contrast(
         mean = jnp.mean(images, axis=(1, 2), keepdims=True)
         return mean + (low + (high - low) * unit) * (images - mean)
 
-    return Regularizer(name, space, lambda model: start, _on_images("contrast", shape, contrasted))
+    return of_strength("contrast", start, high, name, _on_images("contrast", shape, contrasted))
 
 
 def resampled(images: jax.Array, factors: jax.Array, offsets: jax.Array) -> jax.Array:

@@ -5,9 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from shohypernet import hyperparameters as hp
-from shohypernet.regularizers._base import Regularizer
-from shohypernet.regularizers._dropout import require_start
+from shohypernet.regularizers._base import Regularizer, of_strength
 from shohypernet.types import Key
 
 
@@ -24,14 +22,13 @@ def input_noise(
     Raises:
       ValueError: for a start outside the bounds.
     """
-    space = require_start("input_noise", start, hp.bounded(0.0, high))
 
     def transform(key: Key, strength: Any, inputs: jax.Array, targets: Any) -> tuple[Any, Any]:
         low, high = 1 / (1 + strength), 1 + strength
         unit = jax.random.uniform(key, inputs.shape, inputs.dtype)
         return inputs * (low + (high - low) * unit).astype(inputs.dtype), targets
 
-    return Regularizer(name, space, lambda model: start, transform)
+    return of_strength("input_noise", start, high, name, transform)
 
 
 def mixup(start: float = 0.1, *, high: float = 2.0, name: str = "mixup") -> Regularizer:
@@ -52,7 +49,6 @@ def mixup(start: float = 0.1, *, high: float = 2.0, name: str = "mixup") -> Regu
     Reference:
       Zhang et al. (2018), "mixup: Beyond Empirical Risk Minimization", arXiv:1710.09412.
     """
-    space = require_start("mixup", start, hp.bounded(0.0, high))
 
     def transform(key: Key, alpha: Any, inputs: jax.Array, targets: Any) -> tuple[Any, Any]:
         require_soft("mixup", targets)
@@ -70,7 +66,7 @@ def mixup(start: float = 0.1, *, high: float = 2.0, name: str = "mixup") -> Regu
 
         return mixed(inputs), mixed(targets)
 
-    return Regularizer(name, space, lambda model: start, transform)
+    return of_strength("mixup", start, high, name, transform)
 
 
 def label_smoothing(
@@ -90,7 +86,6 @@ def label_smoothing(
     Reference:
       Szegedy et al. (2016), "Rethinking the Inception Architecture", arXiv:1512.00567.
     """
-    space = require_start("label_smoothing", start, hp.bounded(0.0, high))
 
     def transform(key: Key, strength: Any, inputs: Any, targets: jax.Array) -> tuple[Any, Any]:
         del key
@@ -98,7 +93,7 @@ def label_smoothing(
         strength = jnp.asarray(strength, targets.dtype)
         return inputs, (1 - strength) * targets + strength / targets.shape[-1]
 
-    return Regularizer(name, space, lambda model: start, transform)
+    return of_strength("label_smoothing", start, high, name, transform)
 
 
 def require_soft(function: str, targets: Any) -> None:

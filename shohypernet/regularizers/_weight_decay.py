@@ -7,8 +7,7 @@ import jax.numpy as jnp
 
 from shohypernet import hyperparameters as hp
 from shohypernet._internal import validation
-from shohypernet.regularizers._base import Model, Regularizer
-from shohypernet.regularizers._dropout import require_start
+from shohypernet.regularizers._base import Model, Regularizer, require_start
 from shohypernet.types import Hyperparams, Params
 
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from shohypernet import hyperparameters as hp
+from shohypernet import losses
 from shohypernet._internal import validation
 from shohypernet.regularizers._base import Regularizer
 
@@ -37,7 +38,7 @@ def example_weights(
                 "example_weights() needs batches (inputs, targets, numbers), where numbers are "
                 "those of the training examples: data._replace(train=batches.numbered(data.train))."
             )
-        return weights[numbers[0]]
+        return losses.looked_up(weights, numbers[0])
 
     return Regularizer(
         name, hp.bounded(0.0, 1.0), lambda model: jnp.full(count, start), weigh=weigh
@@ -58,6 +59,6 @@ def class_weights(classes: int, *, name: str = "class_weights") -> Regularizer:
 
     def weigh(weights: jax.Array, targets: jax.Array, *numbers: Any) -> jax.Array:
         del numbers
-        return weights[targets] if targets.ndim == 1 else targets @ weights
+        return losses.looked_up(weights, targets) if targets.ndim == 1 else targets @ weights
 
     return Regularizer(name, hp.log(), lambda model: jnp.ones(classes), weigh=weigh)

@@ -80,3 +80,18 @@ def test_a_loop_of_training_steps_has_no_convolution_and_ends_where_single_steps
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), run(0.1), params
     )
+
+
+def test_a_model_is_left_as_it_was() -> None:
+    layer, inputs = nn.Conv(2, (3, 3)), jnp.ones((1, 5, 5, 1))
+    model = nn.Sequential([layer])
+    params = model.init(jax.random.key(0), inputs)
+
+    def conv(params):
+        return model.apply(params, inputs)
+
+    before = str(jax.make_jaxpr(conv)(params))
+    with convolutions.as_products():
+        assert "conv_general_dilated" not in str(jax.make_jaxpr(lambda p: conv(p))(params))
+    assert layer.conv_general_dilated is None
+    assert str(jax.make_jaxpr(lambda p: conv(p))(params)) == before
