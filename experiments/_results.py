@@ -41,6 +41,17 @@ def history_arrays(label: str, history: shn.History) -> dict[str, Any]:
     return {f"{label}: {field}": value for field, value in fields.items()}
 
 
+def listed(tree: Any) -> Any:
+    """A tree of arrays as lists, which JSON can hold."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf).tolist(), tree)
+
+
+def mean_and_range(values: np.ndarray, digits: int) -> str:
+    """Such as "0.169 (0.159 to 0.177)"."""
+    mean, low, high = (f"{each:.{digits}f}" for each in (values.mean(), values.min(), values.max()))
+    return f"{mean} ({low} to {high})"
+
+
 def write(workdir: pathlib.Path, results: dict[str, Any]) -> None:
     """Write results.json."""
     (workdir / "results.json").write_text(json.dumps(results, indent=2) + "\n")

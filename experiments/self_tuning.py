@@ -83,10 +83,12 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
     print(table(outcomes, costs))
     return {
         "claims": claims(outcomes, valid),
-        "outcomes": {name: _listed(each._asdict()) for name, each in outcomes.items()},
-        "valid_losses": _listed(valid),
+        "outcomes": {name: _results.listed(each._asdict()) for name, each in outcomes.items()},
+        "valid_losses": _results.listed(valid),
         "costs": costs,
-        "hyperparams": {name: _listed(each) for name, each in recipes.items() if name != SCHEDULE},
+        "hyperparams": {
+            name: _results.listed(each) for name, each in recipes.items() if name != SCHEDULE
+        },
         "compile_seconds": tuned.compile_seconds,
     }
 
@@ -228,11 +230,7 @@ def table(outcomes: dict[str, Outcome], costs: dict[str, tuple[int, float]]) -> 
 
 
 def _range(values: np.ndarray) -> str:
-    return f"{values.mean():.4f} ({values.min():.4f} to {values.max():.4f})"
-
-
-def _listed(tree: Any) -> Any:
-    return jax.tree.map(lambda leaf: np.asarray(leaf).tolist(), tree)
+    return _results.mean_and_range(values, 4)
 
 
 if __name__ == "__main__":

@@ -65,8 +65,8 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
     print(table(outcomes, costs))
     return {
         "claims": claims(outcomes, costs),
-        "outcomes": {name: _listed(each._asdict()) for name, each in outcomes.items()},
-        "hyperparams": {name: _listed(each) for name, each in recipes.items()},
+        "outcomes": {name: _results.listed(each._asdict()) for name, each in outcomes.items()},
+        "hyperparams": {name: _results.listed(each) for name, each in recipes.items()},
         "costs": costs,
         "seconds_training_again": seconds,
         "compile_seconds": tuned.compile_seconds + searched.compile_seconds,
@@ -188,11 +188,7 @@ def table(outcomes: dict[str, Outcome], costs: dict[str, dict[str, float]]) -> s
 
 
 def _range(values: np.ndarray) -> str:
-    return f"{values.mean():.3f} ({values.min():.3f} to {values.max():.3f})"
-
-
-def _listed(tree: Any) -> Any:
-    return jax.tree.map(lambda leaf: np.asarray(leaf).tolist(), tree)
+    return _results.mean_and_range(values, 3)
 
 
 if __name__ == "__main__":
