@@ -136,11 +136,11 @@ def f2sa(
         return F2saState(hyperparams, start, start, hyper_optimizer.init(hyperparams), jnp.int32(0))
 
     def weights(state: F2saState) -> tuple[Params, ModelState]:
-        pair = state.pulled, state.other
         if not symmetric:
             return state.other.params, state.other.model_state
-        return _middle(*(each.params for each in pair)), _middle(
-            *(each.model_state for each in pair)
+        return (
+            _middle(state.pulled.params, state.other.params),
+            _middle(state.pulled.model_state, state.other.model_state),
         )
 
     def step(
@@ -150,27 +150,19 @@ def f2sa(
         mu = multiplier(state.rounds) if callable(multiplier) else multiplier
         hyperparams = state.hyperparams
 
-        def trained(start: TrainState, share: Any) -> tuple[TrainState, jax.Array]:
-            shifted = inner if share is None else _pulled(inner, share, valid_batch)
-            return inner_loop.train_steps(
-                shifted, optimizer, start, hyperparams, train_batches, key_train
-            )
+        def trained(problem: Problem, start: TrainState) -> tuple[TrainState, jax.Array]:
+            at = start, hyperparams, train_batches, key_train
+            return inner_loop.train_steps(problem, optimizer, *at)
 
-        pulled, pulled_losses = trained(state.pulled, 1 / mu)
-        other, losses = trained(state.other, -1 / mu if symmetric else None)
+        pushed = _pulled(inner, -1 / mu, valid_batch) if symmetric else inner
+        pulled, pulled_losses = trained(_pulled(inner, 1 / mu, valid_batch), state.pulled)
+        other, losses = trained(pushed, state.other)
         if symmetric:  # where the shares of L_valid cancel
             losses = (losses + pulled_losses) / 2
-        gradient = hypergradient(
-            problems.with_state(inner, other.model_state),
-            hyperparams,
-            pulled.params,
-            other.params,
-            jax.tree.map(lambda leaf: leaf[-1], train_batches),
-            valid_batch,
-            key_last,
-            multiplier=mu,
-            symmetric=symmetric,
-        )
+        held = problems.with_state(inner, other.model_state)
+        last_batch = jax.tree.map(lambda leaf: leaf[-1], train_batches)
+        at = hyperparams, pulled.params, other.params, last_batch, valid_batch, key_last
+        gradient = hypergradient(held, *at, multiplier=mu, symmetric=symmetric)
         state = state._replace(pulled=pulled, other=other, rounds=state.rounds + 1)
         params, model_state = weights(state)
         valid_loss = inner_loop.valid_loss(inner, params, model_state, hyperparams, valid_batch)

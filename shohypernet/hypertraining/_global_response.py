@@ -83,15 +83,9 @@ def global_response(
     """
     validation.whole("global_response", least=0, hypernet_rounds=hypernet_rounds)
     inner = unconstrained(problem)
+    optimizers = hypernet_optimizer, hyper_optimizer
     parts = updates.build(
-        "global_response",
-        inner,
-        hypernet,
-        hypernet_optimizer,
-        hyper_optimizer,
-        sampler,
-        samples,
-        response_loss,
+        "global_response", inner, hypernet, *optimizers, sampler, samples, response_loss
     )
 
     def init(key: Key, hyperparams: Hyperparams) -> GlobalResponseState:
@@ -101,9 +95,8 @@ def global_response(
         key: Key, state: GlobalResponseState, train_batches: Batch, valid_batch: Batch
     ) -> tuple[GlobalResponseState, Info]:
         state, train_loss = parts.train_hypernet(key, state, train_batches)
-        valid_loss = inner_loop.valid_loss(
-            inner, parts.weights(state), state.model_state, state.hyperparams, valid_batch
-        )
+        at = parts.weights(state), state.model_state, state.hyperparams
+        valid_loss = inner_loop.valid_loss(inner, *at, valid_batch)
         no_gradient = jax.tree.map(jnp.zeros_like, state.hyperparams)
         evaluations = samples * inner_loop.count(train_batches)
         return state, updates.info(train_loss, valid_loss, no_gradient, evaluations)
@@ -111,10 +104,9 @@ def global_response(
     def search(
         key: Key, state: GlobalResponseState, train_batches: Batch, valid_batch: Batch
     ) -> tuple[GlobalResponseState, Info]:
+        at = parts.weights(state), state.model_state, state.hyperparams
         first_batch = jax.tree.map(lambda leaf: leaf[0], train_batches)
-        train_loss, _ = inner_loop.train_loss(
-            inner, parts.weights(state), state.model_state, state.hyperparams, first_batch, key
-        )
+        train_loss, _ = inner_loop.train_loss(inner, *at, first_batch, key)
         valid_loss, gradient = parts.hypergradient(state, valid_batch)
         state = parts.move_hyperparams(state, gradient, valid_loss)
         return state, updates.info(train_loss, valid_loss, gradient, evaluations=1)
@@ -126,9 +118,11 @@ def global_response(
         state, info = jax.lax.cond(training, train, search, key, state, train_batches, valid_batch)
         return state._replace(rounds=state.rounds + 1), info
 
-    def waiting(state: GlobalResponseState) -> jax.Array:
-        return state.rounds <= hypernet_rounds
-
     return HyperOptimizer(
-        init, step, parts.weights, attrgetter("model_state"), problem, waiting=waiting
+        init,
+        step,
+        parts.weights,
+        attrgetter("model_state"),
+        problem,
+        waiting=lambda state: state.rounds <= hypernet_rounds,
     )

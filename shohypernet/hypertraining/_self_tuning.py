@@ -17,7 +17,7 @@ Bilevel Optimization for Neural Networks using Structured Response Jacobians", a
 
 from collections.abc import Mapping
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -116,49 +116,84 @@ def self_tuning(
         )
     layers = _responding_layers(inner, optimizers.weights, layer_types)
     network = Network(inner, layers, linearized, examples_per_draw)
+    made = _SelfTuning(network, optimizers, scale, entropy_weight, warmup_rounds)
+    return HyperOptimizer(
+        made.init,
+        made.step,
+        made.weights,
+        attrgetter("model_state"),
+        problem,
+        waiting=made.waiting,
+    )
 
-    def init(key: Key, hyperparams: Hyperparams) -> SelfTuningState:
-        return _init(network, optimizers, scale, key, hyperparams)
+
+class _SelfTuning(NamedTuple):
+    """The functions of a HyperOptimizer, with the arguments of `self_tuning`."""
+
+    network: Network
+    optimizers: Optimizers
+    scale: float
+    entropy_weight: float
+    warmup_rounds: int
+
+    def init(self, key: Key, hyperparams: Hyperparams) -> SelfTuningState:
+        network, optimizers = self.network, self.optimizers
+        key_params, key_response = jax.random.split(key)
+        hyperparams = typed(hyperparams)
+        trained = inner_loop.init(network.problem, optimizers.weights, key_params, hyperparams)
+        started = 0.0 if network.linearized else 0.01
+        count = ravel_pytree(hyperparams)[0].size
+        responses = structured.init(key_response, network.layers, trained.params, count, started)
+        phi: Any = responses
+        raw = float(np.log(np.expm1(self.scale)))
+        scales = jax.tree.map(lambda leaf: jnp.full_like(leaf, raw), hyperparams)
+        return SelfTuningState(
+            hyperparams=hyperparams,
+            scales=scales,
+            params=trained.params,
+            responses=responses,
+            hyper_opt_state=optimizers.hyperparams.init(hyperparams),
+            scale_opt_state=optimizers.hyperparams.init(scales),
+            opt_state=trained.opt_state,
+            response_opt_state=optimizers.responses.init(phi),
+            model_state=trained.model_state,
+            rounds=jnp.zeros((), jnp.int32),
+        )
 
     def step(
-        key: Key, state: SelfTuningState, train_batches: Batch, valid_batch: Batch
+        self, key: Key, state: SelfTuningState, train_batches: Batch, valid_batch: Batch
     ) -> tuple[SelfTuningState, Info]:
         key_train, key_valid = jax.random.split(key)
+        linearized = self.network.linearized
         update = updates.linearized if linearized else updates.joint
         state, losses = jax.lax.scan(
-            lambda state, at: update(network, optimizers, state, *at),
+            lambda state, at: update(self.network, self.optimizers, state, *at),
             state,
             inner_loop.inputs(key_train, train_batches),
         )
 
         def valid_loss(distribution: Distribution) -> tuple[jax.Array, jax.Array]:
             at = state.params, state.responses, state.model_state, valid_batch, key_valid
-            return perturbed.valid_loss(network, distribution, *at, entropy_weight)
+            return perturbed.valid_loss(self.network, distribution, *at, self.entropy_weight)
 
         (_, loss), gradient = jax.value_and_grad(valid_loss, has_aux=True)(state.distribution)
-        if not entropy_weight:
+        if not self.entropy_weight:
             gradient = gradient._replace(scales=optax.tree.zeros_like(gradient.scales))
-        warm = state.rounds >= warmup_rounds
-        state = updates.hyperparams(optimizers.hyperparams, state, gradient, loss, warm)
+        warm = state.rounds >= self.warmup_rounds
+        state = updates.hyperparams(self.optimizers.hyperparams, state, gradient, loss, warm)
         evaluations = (3 if linearized else 2) * len(losses) + 2
         norm = optax.tree.norm(gradient.center)
         info = Info(jnp.mean(losses), loss, norm, jnp.asarray(evaluations, jnp.int32))
         return state, info
 
-    def weights(state: SelfTuningState) -> Params:
-        if linearized:
+    def weights(self, state: SelfTuningState) -> Params:
+        if self.network.linearized:
             return state.params
         flat = ravel_pytree(state.hyperparams)[0]
-        return structured.weights_at(layers, state.responses, state.params, flat)
+        return structured.weights_at(self.network.layers, state.responses, state.params, flat)
 
-    return HyperOptimizer(
-        init,
-        step,
-        weights,
-        attrgetter("model_state"),
-        problem,
-        waiting=lambda state: state.rounds <= warmup_rounds,
-    )
+    def waiting(self, state: SelfTuningState) -> Any:
+        return state.rounds <= self.warmup_rounds
 
 
 def _responding_layers(
@@ -177,29 +212,3 @@ def _responding_layers(
             "layer_types, or tune by local_response()."
         )
     return layers
-
-
-def _init(
-    network: Network, optimizers: Optimizers, scale: float, key: Key, hyperparams: Hyperparams
-) -> SelfTuningState:
-    key_params, key_response = jax.random.split(key)
-    hyperparams = typed(hyperparams)
-    trained = inner_loop.init(network.problem, optimizers.weights, key_params, hyperparams)
-    started = 0.0 if network.linearized else 0.01
-    count = ravel_pytree(hyperparams)[0].size
-    responses = structured.init(key_response, network.layers, trained.params, count, started)
-    phi: Any = responses
-    raw = float(np.log(np.expm1(scale)))
-    scales = jax.tree.map(lambda leaf: jnp.full_like(leaf, raw), hyperparams)
-    return SelfTuningState(
-        hyperparams=hyperparams,
-        scales=scales,
-        params=trained.params,
-        responses=responses,
-        hyper_opt_state=optimizers.hyperparams.init(hyperparams),
-        scale_opt_state=optimizers.hyperparams.init(scales),
-        opt_state=trained.opt_state,
-        response_opt_state=optimizers.responses.init(phi),
-        model_state=trained.model_state,
-        rounds=jnp.zeros((), jnp.int32),
-    )

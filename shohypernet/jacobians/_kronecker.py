@@ -11,9 +11,6 @@ minibatches, from round to round:
 
     v ← v + ρ C⁻¹ (∂L_valid/∂w − H v),    dL_valid/dλ = ∂L_valid/∂λ − (∂²L_train/∂w∂λ)ᵀ v
 
-ρ is at most that which minimizes the quadratic ½ vᵀHv − vᵀ ∂L_valid/∂w along the step, on the same
-batches, so that no step goes further than these allow.
-
 The memory is that of the weights, and of A and G twice over.
 
 Factors: Martens and Grosse (2015), arXiv:1503.05671. Centering: Bae and Grosse (2020),
@@ -32,18 +29,13 @@ import optax
 from shohypernet._internal import validation
 from shohypernet._internal.batching import same_for_all
 from shohypernet._internal.layers import LayerType, layers_of
-from shohypernet._internal.outputs import Outputs
 from shohypernet.jacobians import _factors as factors
-from shohypernet.jacobians import _gauss_newton as gauss_newton
+from shohypernet.jacobians._adjoint import tracked
 from shohypernet.jacobians._base import Point, ResponseJacobian
 from shohypernet.jacobians._factors import CurvatureEstimate
 from shohypernet.jacobians._preconditioner import Basis, basis, inverse, no_basis
 from shohypernet.problem import Problem
 from shohypernet.types import Batch, Hyperparams, Key, Params
-
-Solve = Callable[[Params], Params]
-
-LONGEST = 10.0  # of the tracked adjoint, in units of C⁻¹ ∂L_valid/∂w: beyond it starts again
 
 
 class KroneckerState(NamedTuple):
@@ -116,37 +108,47 @@ def kronecker(
     validation.not_negative("kronecker", damping=damping)
     validation.positive("kronecker", rate=rate)
 
-    def layers(problem: Problem, params: Params) -> Any:
-        return layers_of(problem, params, layer_types)
+    made = _Kronecker(
+        refresh_every, examples, window, iterations, damping, products, rate, layer_types
+    )
+    return ResponseJacobian(
+        made.init,
+        made.update,
+        made.jvp,
+        made.vjp,
+        made.update_evaluations,
+        vjp_evaluations=1 + 3 * products,
+    )
 
-    def due(rounds: Any) -> Any:
-        early = (rounds < refresh_every) & (rounds & (rounds - 1) == 0)
-        return (rounds % refresh_every == 0) | early
 
-    def used_batches(inner_steps: int, batch_size: int) -> int:
-        return min(inner_steps, math.ceil(examples / batch_size))
+class _Kronecker(NamedTuple):
+    """The functions of a ResponseJacobian, with the arguments of `kronecker`."""
 
-    def update_evaluations(
-        problem: Problem, params: Params, rounds: Any, inner_steps: int, batch_size: int
-    ) -> Any:
-        del problem, params
-        return jnp.where(due(rounds), used_batches(inner_steps, batch_size), 0)
+    refresh_every: int
+    examples: int
+    window: int
+    iterations: int
+    damping: float
+    products: int
+    rate: float
+    layer_types: Mapping[type[nn.Module], LayerType] | None
 
     def init(
-        problem: Problem, key: Key, params: Params, hyperparams: Hyperparams
+        self, problem: Problem, key: Key, params: Params, hyperparams: Hyperparams
     ) -> KroneckerState:
         del key, hyperparams
-        known = layers(problem, params)
+        layers = layers_of(problem, params, self.layer_types)
         none = [jnp.int32(0) for _ in range(3)]
         adjoint = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), params)
         return KroneckerState(
-            factors.none_like(known, params),
-            [no_basis(layer) for layer in known],
+            factors.none_like(layers, params),
+            [no_basis(layer) for layer in layers],
             *none,
-            adjoint=adjoint if products else (),
+            adjoint=adjoint if self.products else (),
         )
 
     def update(
+        self,
         problem: Problem,
         key: Key,
         state: KroneckerState,
@@ -155,43 +157,65 @@ def kronecker(
         train_batches: Batch,
     ) -> tuple[KroneckerState, jax.Array]:
         sizes = jax.tree.leaves(train_batches)[0].shape[:2]
-        batches = jax.tree.map(lambda leaf: leaf[-used_batches(*sizes) :], train_batches)
+        batches = jax.tree.map(lambda leaf: leaf[-self._used_batches(*sizes) :], train_batches)
 
         def refresh(state: KroneckerState) -> KroneckerState:
-            new = factors.estimate(
-                problem, layers(problem, params), params, hyperparams, batches, key
-            )
-            return _refreshed(state, new, window)
+            layers = layers_of(problem, params, self.layer_types)
+            new = factors.estimate(problem, layers, params, hyperparams, batches, key)
+            return _refreshed(state, new, self.window)
 
         rounds = same_for_all(state.rounds)
-        taken = update_evaluations(problem, params, rounds, *sizes)
-        state = jax.lax.cond(due(rounds), refresh, lambda state: state, state)
+        taken = self.update_evaluations(problem, params, rounds, *sizes)
+        state = jax.lax.cond(self._due(rounds), refresh, lambda state: state, state)
         return state._replace(rounds=state.rounds + 1), taken
 
-    def solver(problem: Problem, state: KroneckerState, point: Point) -> Solve:
-        known = layers(problem, point.params)
-        return inverse(problem, known, state.bases, state.average, point, damping, iterations)
-
     def jvp(
-        problem: Problem, state: KroneckerState, point: Point, direction: Hyperparams
+        self, problem: Problem, state: KroneckerState, point: Point, direction: Hyperparams
     ) -> Params:
         _, mixed = jax.jvp(_slope(problem, point), (point.hyperparams,), (direction,))
-        return optax.tree.scale(-1, solver(problem, state, point)(mixed))
+        return optax.tree.scale(-1, self._solver(problem, state, point)(mixed))
 
     def vjp(
-        problem: Problem, state: KroneckerState, point: Point, cotangent: Params
+        self, problem: Problem, state: KroneckerState, point: Point, cotangent: Params
     ) -> tuple[Hyperparams, KroneckerState]:
-        solve = solver(problem, state, point)
-        adjoint = solve(cotangent)
-        if products:
-            adjoint = _tracked(problem, state, point, solve, cotangent, adjoint, products, rate)
+        solve = self._solver(problem, state, point)
+        if self.products:
+            adjoint = tracked(
+                problem,
+                point,
+                state.adjoint,
+                cotangent,
+                solve,
+                fresh=state.rounds <= 1,
+                products=self.products,
+                rate=self.rate,
+            )
             state = state._replace(adjoint=adjoint)
+        else:
+            adjoint = solve(cotangent)
         _, pull = jax.vjp(_slope(problem, point), point.hyperparams)
         return optax.tree.scale(-1, pull(adjoint)[0]), state
 
-    return ResponseJacobian(
-        init, update, jvp, vjp, update_evaluations, vjp_evaluations=1 + 3 * products
-    )
+    def update_evaluations(
+        self, problem: Problem, params: Params, rounds: Any, inner_steps: int, batch_size: int
+    ) -> Any:
+        del problem, params
+        return jnp.where(self._due(rounds), self._used_batches(inner_steps, batch_size), 0)
+
+    def _due(self, rounds: Any) -> Any:
+        early = (rounds < self.refresh_every) & (rounds & (rounds - 1) == 0)
+        return (rounds % self.refresh_every == 0) | early
+
+    def _used_batches(self, inner_steps: int, batch_size: int) -> int:
+        return min(inner_steps, math.ceil(self.examples / batch_size))
+
+    def _solver(
+        self, problem: Problem, state: KroneckerState, point: Point
+    ) -> Callable[[Params], Params]:
+        layers = layers_of(problem, point.params, self.layer_types)
+        return inverse(
+            problem, layers, state.bases, state.average, point, self.damping, self.iterations
+        )
 
 
 def _refreshed(state: KroneckerState, new: CurvatureEstimate, window: int) -> KroneckerState:
@@ -214,52 +238,6 @@ def _refreshed(state: KroneckerState, new: CurvatureEstimate, window: int) -> Kr
         refreshes=state.refreshes + good,
         rejected=state.rejected + ~good,
     )
-
-
-def _tracked(
-    problem: Problem,
-    state: KroneckerState,
-    point: Point,
-    solve: Solve,
-    cotangent: Params,
-    start: Params,
-    products: int,
-    rate: float,
-) -> Params:
-    """The adjoint v one step nearer to H⁻¹ ∂L_valid/∂w.
-
-    It starts at `start` = C⁻¹ ∂L_valid/∂w, also where it has run away from there.
-    """
-    longest = LONGEST * optax.tree.norm(start)
-    tracks = (state.rounds > 1) & (optax.tree.norm(state.adjoint) < longest)
-    adjoint = jax.tree.map(lambda old, new: jnp.where(tracks, old, new), state.adjoint, start)
-
-    def over_batches(function: Callable[[gauss_newton.Curvature], Any]) -> Any:
-        """The mean over batches of something of their curvature."""
-
-        def add(total: Any, i: jax.Array) -> tuple[Any, None]:
-            return optax.tree.add(total, at(i)), None
-
-        def at(i: jax.Array) -> Any:
-            batch = jax.tree.map(lambda leaf: jnp.asarray(leaf)[i], point.batches)
-            outputs = Outputs(problem, point.hyperparams, batch, point.key)
-            return function(gauss_newton.curvature(outputs, point.params))
-
-        steps = jax.tree.leaves(point.batches)[0].shape[0]
-        which = steps - 1 - jnp.arange(products) % steps
-        zeros = jax.tree.map(
-            lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(at, which[0])
-        )
-        total, _ = jax.lax.scan(add, zeros, which)
-        return jax.tree.map(lambda leaf: leaf / products, total)
-
-    bent = over_batches(lambda curvature: curvature.times(adjoint))
-    residual = optax.tree.sub(cotangent, bent)
-    step = solve(residual)
-    form = over_batches(lambda curvature: curvature.form(step))
-    slope = optax.tree.vdot(step, residual)
-    size = jnp.minimum(rate, jnp.where(form > 0, slope / jnp.where(form > 0, form, 1), rate))
-    return jax.tree.map(lambda v, step: (v + size * step).astype(v.dtype), adjoint, step)
 
 
 def _slope(problem: Problem, point: Point) -> Callable[[Hyperparams], Params]:
