@@ -6,6 +6,7 @@ follows the validation gradient through it (Lorraine and Duvenaud, 2018, arXiv:1
 
 from shohypernet import (
     batches,
+    callbacks,
     datasets,
     diagnostics,
     hypergradients,
@@ -14,6 +15,7 @@ from shohypernet import (
     jacobians,
     linear_solvers,
     losses,
+    metrics,
     penalties,
     proximal,
     regularizers,
@@ -57,6 +59,7 @@ __all__ = [
     "Trained",
     "back_optimization",
     "batches",
+    "callbacks",
     "centered_response",
     "datasets",
     "diagnostics",
@@ -75,6 +78,7 @@ __all__ = [
     "load",
     "local_response",
     "losses",
+    "metrics",
     "penalties",
     "proximal",
     "real_time",

@@ -25,11 +25,11 @@ class NumberedExamples(NamedTuple):
 
 
 class Data(NamedTuple):
-    """Three splits: one to train weights, one to tune hyperparameters, one to report."""
+    """Three splits: one to train weights, one to tune hyperparameters, one to report, or none."""
 
     train: Examples
     valid: Examples
-    test: Examples
+    test: Any = None  # Examples too; not every problem has them
 
 
 class SplitLosses(NamedTuple):

@@ -4,7 +4,7 @@ A `Problem` is three pure functions and the space that λ lives in. Its losses r
 in natural units. Methods move unconstrained ones: they work on `unconstrained(problem)`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -32,6 +32,8 @@ class Problem(NamedTuple):
       space: specs from `hyperparameters`, a prefix of the hyperparameters' tree.
       stateful: whether the model keeps state besides its weights, such as batch statistics.
       start: hyperparameters to start from, in natural units, if the problem knows any.
+      metrics: more to be told at each evaluation, by name, such as an accuracy: functions with the
+        arguments of `valid_loss`, which return a scalar. Nothing is chosen by them.
     """
 
     init: Callable[[Key], Any]
@@ -40,6 +42,7 @@ class Problem(NamedTuple):
     space: Space = hp.UNCONSTRAINED
     stateful: bool = False
     start: Any = None
+    metrics: Mapping[str, ValidLoss] | None = None
 
 
 def initialize(problem: Problem, key: Key) -> tuple[Params, ModelState]:
@@ -86,10 +89,21 @@ def relaxed(problem: Problem) -> Problem:
     def train_loss(params: Params, hyperparams: Hyperparams, *rest: Any) -> Any:
         return problem.train_loss(params, hp.decode(space, hyperparams), *rest)
 
-    def valid_loss(params: Params, hyperparams: Hyperparams, *rest: Any) -> jax.Array:
-        return problem.valid_loss(params, hp.decode(space, hyperparams), *rest)
+    return problem._replace(
+        train_loss=train_loss,
+        valid_loss=_relaxed(problem.valid_loss, space),
+        space=hp.UNCONSTRAINED,
+        metrics={name: _relaxed(metric, space) for name, metric in (problem.metrics or {}).items()},
+    )
 
-    return problem._replace(train_loss=train_loss, valid_loss=valid_loss, space=hp.UNCONSTRAINED)
+
+def _relaxed(loss: ValidLoss, space: Space) -> ValidLoss:
+    """A loss or metric that reads λ in unconstrained codes."""
+
+    def relaxed(params: Params, hyperparams: Hyperparams, *rest: Any) -> jax.Array:
+        return loss(params, hp.decode(space, hyperparams), *rest)
+
+    return relaxed
 
 
 def with_state(problem: Problem, model_state: ModelState) -> Problem:
@@ -101,6 +115,7 @@ def with_state(problem: Problem, model_state: ModelState) -> Problem:
         train_loss=lambda *args: problem.train_loss(*args, model_state)[0],
         valid_loss=lambda *args: problem.valid_loss(*args, model_state),
         stateful=False,
+        metrics=None,
     )
 
 
@@ -125,6 +140,7 @@ def restricted(problem: Problem, params: Params, trainable: Params) -> Problem:
         init=lambda key: select(problem.init(key), trainable),
         train_loss=lambda selected, *rest: problem.train_loss(merged(selected), *rest),
         valid_loss=lambda selected, *rest: problem.valid_loss(merged(selected), *rest),
+        metrics=None,
     )
 
 
@@ -150,6 +166,7 @@ def supervised(
     penalty: Callable[[Any, Any], jax.Array] | None = None,
     *,
     regularizers: Sequence[Regularizer] = (),
+    metrics: Mapping[str, Callable[[jax.Array, jax.Array], jax.Array]] | None = None,
     space: Space = hp.UNCONSTRAINED,
     init: Callable[[Key], Params] | None = None,
     train_kwargs: dict[str, Any] | None = None,
@@ -171,6 +188,8 @@ def supervised(
       loss: `loss(outputs, targets) -> scalar`, a mean over examples.
       penalty: `penalty(params, hyperparams) -> scalar`, with hyperparameters in natural units.
       regularizers: such as `[shn.regularizers.dropout(), shn.regularizers.weight_decay()]`.
+      metrics: more to be told at each evaluation, by name, `metric(outputs, targets) -> scalar`, a
+        mean over examples: such as `{"accuracy": shn.metrics.accuracy}`.
       space: specs from `hyperparameters`, a prefix of the hyperparameters' tree; beside
         regularizers a mapping of the penalty's own hyperparameters.
       init: `init(key) -> params`, fresh weights for a model that is a function.
@@ -209,14 +228,24 @@ def supervised(
             value = value + regularization.penalty(parts, hyperparams, params)
         return (value, state) if collections else value
 
-    def valid_loss(
-        params: Params, hyperparams: Hyperparams, batch: Any, state: ModelState = ()
-    ) -> jax.Array:
-        del hyperparams
-        inputs, targets, *_ = batch
-        return loss(apply(params, state, inputs, None, **eval_kwargs)[0], targets)
+    def measured(function: Callable[[jax.Array, jax.Array], jax.Array]) -> ValidLoss:
+        def measure(
+            params: Params, hyperparams: Hyperparams, batch: Any, state: ModelState = ()
+        ) -> jax.Array:
+            del hyperparams
+            inputs, targets, *_ = batch
+            return function(apply(params, state, inputs, None, **eval_kwargs)[0], targets)
 
-    problem = Problem(make, train_loss, valid_loss, space, stateful=bool(collections))
+        return measure
+
+    problem = Problem(
+        make,
+        train_loss,
+        measured(loss),
+        space,
+        stateful=bool(collections),
+        metrics={name: measured(metric) for name, metric in (metrics or {}).items()},
+    )
     if not parts:
         return problem
 

@@ -21,7 +21,7 @@ from shohypernet import _specs as specs
 from shohypernet.batches import Data, Examples, SplitLosses
 from shohypernet.inner_loop import Trained
 
-FORMAT = 1
+FORMAT = 2
 _DESCRIPTION = "tree"
 _KNOWN: dict[str, type] = {
     kind.__name__: kind for kind in (Data, Examples, SplitLosses, Trained, *specs.KINDS)

@@ -10,34 +10,31 @@ was stopped and resumed goes through the same numbers as one that never was.
 
 import contextlib
 import os
-import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from tqdm import tqdm
 
 from shohypernet import hyperparameters as hp
 from shohypernet import problem as problems
 from shohypernet._internal import sharding
-from shohypernet._internal.trees import data_as_keys, keys_as_data
 from shohypernet.batches import Data
 from shohypernet.fitting import _checks as checks
 from shohypernet.fitting import _health as health
-from shohypernet.fitting import _history as histories
 from shohypernet.fitting import _multihost as multihost
 from shohypernet.fitting import _plan as plans
+from shohypernet.fitting._execution import Run, execute
 from shohypernet.fitting._health import NonFiniteLoss
 from shohypernet.fitting._history import History
 from shohypernet.fitting._identity import identity
-from shohypernet.fitting._plan import Plan
-from shohypernet.fitting._programs import Programs, keys, programs
+from shohypernet.fitting._programs import programs
+from shohypernet.fitting._progress import Callback
 from shohypernet.fitting._result import Result
-from shohypernet.fitting._run_directory import RunDirectory, holds_run, read_identity
-from shohypernet.fitting._signals import Interrupted, Interruption
+from shohypernet.fitting._run_directory import holds_run, read_identity
+from shohypernet.fitting._signals import Interrupted
 from shohypernet.hyperoptimizer import HyperOptimizer
 from shohypernet.problem import Problem
 from shohypernet.types import Hyperparams
@@ -61,6 +58,7 @@ def fit(
     resume: bool | Literal["auto"] = False,
     checkpoint_every: int = 10,
     config: Mapping[str, Any] | None = None,
+    callbacks: Sequence[Callback] = (),
     progress: bool | None = None,
     seeds_at_once: int | None = None,
     mesh: Mesh | None = None,
@@ -70,7 +68,8 @@ def fit(
     Args:
       problem: the bilevel problem; its `valid_loss` also measures the history's three losses.
       method: built for this problem.
-      data: three splits of examples, each a tree of arrays with a shared leading axis.
+      data: three splits of examples, each a tree of arrays with a shared leading axis; the test
+        split may be None.
       hyperparams: start of λ̂ in natural units: a tree of arrays or numbers that all seeds share,
         or a function from a seed's key to such a tree; by default `problem.start`.
       steps: number of rounds, each one call of `method.step`. A resumed run may ask for more.
@@ -89,6 +88,9 @@ def fit(
       checkpoint_every: number of evaluations between checkpoints.
       config: what else identifies this run, such as the optimizers' step sizes, as JSON can hold
         it; only a run with an equal one is resumed.
+      callbacks: functions of a `callbacks.Progress`, called after each evaluation; one that returns
+        True ends the run there, which a larger workdir's run can be resumed from: such as
+        `[shn.callbacks.patience(10), shn.callbacks.max_seconds(60)]`.
       progress: whether to show a progress bar; by default when standard error is a terminal.
       seeds_at_once: number of seeds that a device steps together, vmapped, while the others wait
         for their turn; None for all. Seeds that train on all data share its reading, and all at
@@ -130,6 +132,7 @@ def fit(
         resume = workdir is not None and group.by_first(holds_run, workdir)
     if eval_every is None and resume and workdir is not None:
         eval_every = group.by_first(read_identity, workdir).get("eval_every")
+    checks.require_callbacks(callbacks)
     plan = plans.plan(
         seeds=seeds,
         steps=steps,
@@ -149,15 +152,14 @@ def fit(
     with contextlib.ExitStack() as stack:
         stack.enter_context(sharding.over(mesh))
         data = sharding.everywhere(data)
-        made = programs(problem, method, start, plan)
-        checks.require_consistent(problem, method, made.like, data, plan)
+        made = programs(problem, method, start, data, plan)
         directory = None
         if workdir is not None:
             described = identity(plan, data, start, made.like, config)
             directory = group.run_directory(workdir, described, resume=resume)
             stack.callback(directory.close)
-        run = _Run(problem, method, data, plan, made, group, directory)
-        result = _execute(run, progress)
+        run = Run(problem, method, data, plan, made, group, directory, callbacks)
+        result = execute(run, progress)
         waiting = bool(np.all(sharding.whole(method.waiting(result.state))))
     result = _in_natural_units(problem, result)
     health.warn_if_still(result.history, plan.seeds, waiting)
@@ -165,128 +167,13 @@ def fit(
     return result.seed(0) if isinstance(seeds, int | np.integer) else result
 
 
-class _Run(NamedTuple):
-    """What a run consists of."""
-
-    problem: Problem
-    method: HyperOptimizer
-    data: Data
-    plan: Plan
-    programs: Programs
-    group: multihost.ProcessGroup
-    directory: RunDirectory | None
-
-
-def _execute(run: _Run, progress: bool | None) -> Result:
-    """The run, from its start or the newest checkpoint; its result lacks natural units."""
-    plan, data, directory = run.plan, run.data, run.directory
-    done = (directory.latest_step or 0) if directory else 0
-    if directory and done > plan.steps:
-        raise ValueError(f"{directory.path} has done {done} steps, more than steps={plan.steps}.")
-    seed_keys = sharding.place(keys(plan.seeds))
-    started = time.perf_counter()
-    chunks = _traced(run, seed_keys, done)
-    state, records = _restored(run, done) if done else _started(run, seed_keys)
-    compiled = {steps: chunk.lower().compile() for steps, chunk in chunks.items()}
-    compile_seconds = time.perf_counter() - started
-
-    last, lost = records[-1], health.lost_before(records, plan.seeds, data)
-    if done % plan.eval_every and done < plan.steps:
-        records.pop()  # the end of a shorter run, and no evaluation of this one
-    if directory:
-        directory.begin(map(histories.summary, records))
-    stopping = None
-    bar, listening = _bar(run, done, progress), directory is not None
-    with bar, Interruption(listening=listening) as interruption:
-        while done < plan.steps and not stopping:
-            steps, since = plan.chunk(done), done % plan.eval_every
-            began = time.perf_counter()
-            state, infos, losses = compiled[steps](state, seed_keys, data, jnp.int32(done))
-            infos, losses = jax.device_get(sharding.whole((infos, losses)))
-            seconds = time.perf_counter() - began
-            hyperparams = sharding.whole(state.hyperparams)
-            last = histories.after(last, steps, seconds, infos, losses, hyperparams, since=since)
-            done += steps
-            records.append(last)
-            lost = health.lost_seeds(last, infos, plan.seeds, data, directory, lost)
-            _show(bar, last, steps)
-            if directory:
-                directory.log(histories.summary(last))
-                # Read once: a signal that comes later is for the next chunk, or the end.
-                stopping = run.group.agreed(interruption.signal_number)
-                due = done // plan.eval_every % plan.checkpoint_every == 0
-                if stopping or done == plan.steps or due:
-                    directory.save(done, (keys_as_data(state), histories.stack(records)))
-    stopped_by = run.group.agreed(interruption.signal_number) if directory else None
-    if directory and stopped_by:
-        raise Interrupted(
-            f"stopped at step {done} of {plan.steps} and saved in {directory.path}; "
-            "run the same again with resume=True (--resume) to continue.",
-            stopped_by,
-        )
-    params, model_state = sharding.whole(run.programs.weights(state))
-    return Result(
-        hyperparams=None,
-        unconstrained=sharding.whole(state.hyperparams),
-        params=params,
-        model_state=model_state,
-        state=state,
-        history=histories.stack(records),
-        compile_seconds=compile_seconds,
-        seeds=tuple(plan.seeds),
-        lost=lost,
-    )
-
-
-def _traced(run: _Run, seed_keys: jax.Array, done: int) -> dict[int, Any]:
-    """The chunks that are still to run, by their number of steps, once they can move λ̂."""
-    made = run.programs
-    chunks = {
-        steps: made.chunk(steps).trace(made.like, seed_keys, run.data, jnp.int32(0))
-        for steps in run.plan.chunks(done)
-    }
-    for chunk in list(chunks.values())[:1]:
-        traces = made.start_trace, chunk.jaxpr
-        checks.require_movable(run.problem, run.method, made.like, run.data, run.plan, traces)
-    return chunks
-
-
-def _started(run: _Run, seed_keys: jax.Array) -> tuple[Any, list[History]]:
-    """The state and the record before the first step."""
-    state = run.programs.start(seed_keys)
-    losses = jax.device_get(sharding.whole(run.programs.evaluate(state, run.data)))
-    record = histories.first(losses, sharding.whole(state.hyperparams))
-    health.lost_seeds(record, None, run.plan.seeds, run.data, run.directory, {})
-    return state, [record]
-
-
-def _restored(run: _Run, done: int) -> tuple[Any, list[History]]:
-    """The state and the records of the newest checkpoint."""
-    assert run.directory is not None
-    like = run.programs.like
-    losses = jax.eval_shape(run.programs.evaluate, like, run.data)
-    blank = histories.blank(losses, like.hyperparams, run.plan.evaluations(done))
-    state, history = run.directory.restore((keys_as_data(like), blank))
-    state = data_as_keys(state, like)
-    return sharding.place(jax.tree.map(jnp.asarray, state)), histories.unstack(history)
-
-
-def _bar(run: _Run, done: int, progress: bool | None) -> Any:
-    quiet = (None if progress is None else not progress) if run.group.is_first else True
-    return tqdm(total=run.plan.steps, initial=done, unit=" steps", disable=quiet)
-
-
-def _show(bar: Any, record: History, steps: int) -> None:
-    train, valid = np.nanmean(record.valid_loss_on_train), np.nanmean(record.valid_loss)
-    bar.set_postfix(train=f"{train:.4g}", valid=f"{valid:.4g}", refresh=False)
-    bar.update(steps)
-
-
 def _in_natural_units(problem: Problem, result: Result) -> Result:
     """The result with hyperparameters in natural units beside the unconstrained ones."""
     unconstrained = result.history.unconstrained
     natural = jax.tree.map(np.asarray, hp.decode(problem.space, unconstrained))
+    best = hp.decode(problem.space, result.best.hyperparams)
     return result._replace(
         hyperparams=jax.tree.map(lambda leaf: jnp.asarray(leaf[-1]), natural),
+        best=result.best._replace(hyperparams=jax.tree.map(jnp.asarray, best)),
         history=result.history._replace(hyperparams=natural),
     )

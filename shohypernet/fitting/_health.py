@@ -102,8 +102,9 @@ def _finite(record: History, infos: Info | None) -> dict[str, np.ndarray]:
     at_end = {
         "the validation loss on all training examples": record.valid_loss_on_train,
         "the validation loss on all validation examples": record.valid_loss,
-        "the validation loss on all test examples": record.test_loss,
     }
+    if record.test_loss is not None:
+        at_end["the validation loss on all test examples"] = record.test_loss
     for path, leaf in jax.tree.leaves_with_path(record.unconstrained):
         at_end[f"hyperparameter {jax.tree_util.keystr(path) or 'λ̂'}"] = leaf
     for name, leaf in at_end.items():
@@ -160,9 +161,9 @@ def warn_if_still(history: History, seeds: Sequence[int], waiting: bool) -> None
     if waiting:
         return
     since = _still_since(history)
-    intervals = len(history.step) - 1
+    intervals = len(history.hyperparams_step) - 1
     still = {
-        seed: int(history.step[at])
+        seed: int(history.hyperparams_step[at])
         for seed, at in zip(seeds, since, strict=True)
         if at < intervals and 2 * at <= intervals
     }
@@ -192,7 +193,7 @@ def warn_if_still(history: History, seeds: Sequence[int], waiting: bool) -> None
 
 def _still_since(history: History) -> np.ndarray:
     """Index of the evaluation from which on λ̂ is the last one, shape (S,)."""
-    evaluations, seeds = history.valid_loss.shape
+    evaluations, seeds = len(history.hyperparams_step), history.valid_loss.shape[1]
     differs = np.zeros((evaluations, seeds), bool)
     for leaf in jax.tree.leaves(history.unconstrained):
         rows = np.asarray(leaf).reshape(evaluations, seeds, -1)

@@ -12,6 +12,20 @@ from shohypernet.batches import SplitLosses
 from shohypernet.hyperoptimizer import Info
 from shohypernet.types import Hyperparams
 
+MOST_BYTES = 2**28  # of λ̂ in a history; of more, every second evaluation's is kept, or every fourth
+
+
+class Evaluation(NamedTuple):
+    """The problem's validation loss and metrics on all examples of each split.
+
+    Attributes:
+      losses: `valid_loss` by split; None for a test split that there isn't.
+      metrics: `SplitLosses` of each of the problem's metrics, by its name.
+    """
+
+    losses: SplitLosses
+    metrics: dict[str, SplitLosses]
+
 
 @saving.known
 class History(NamedTuple):
@@ -28,9 +42,13 @@ class History(NamedTuple):
       valid_loss_on_train: the problem's `valid_loss` on all training examples, at w(λ̂), shape
         (E, S).
       valid_loss: likewise on the validation examples, shape (E, S).
-      test_loss: likewise on the test examples, shape (E, S). Nothing is chosen by it.
-      hyperparams: λ̂ in natural units, a tree with leaves (E, S, ...).
+      test_loss: likewise on the test examples, shape (E, S). Nothing is chosen by it. None for data
+        without a test split.
+      hyperparams: λ̂ in natural units, a tree with leaves (H, S, ...).
       unconstrained: λ̂ as methods move it, likewise.
+      metrics: for each of the problem's metrics, by its name, a `SplitLosses` of shapes (E, S).
+      hyperparams_step: steps done at each λ̂, shape (H,). It is `step`, unless λ̂ has so many numbers
+        that E of them would take more than 256 MiB.
     """
 
     step: np.ndarray
@@ -39,9 +57,11 @@ class History(NamedTuple):
     hypergradient_norm: np.ndarray
     valid_loss_on_train: np.ndarray
     valid_loss: np.ndarray
-    test_loss: np.ndarray
+    test_loss: Any
     hyperparams: Hyperparams
     unconstrained: Hyperparams
+    metrics: dict[str, SplitLosses]
+    hyperparams_step: np.ndarray
 
     def schedule(self, share: jax.Array) -> Hyperparams:
         """λ̂ as it was when a share of the run's steps was done, for `train` to go through again.
@@ -55,7 +75,9 @@ class History(NamedTuple):
         Returns:
           A tree like λ̂ in natural units, interpolated linearly between evaluations.
         """
-        shares = jnp.asarray(self.step / self.step[-1], jnp.result_type(float))
+        shares = jnp.asarray(
+            self.hyperparams_step / self.hyperparams_step[-1], jnp.result_type(float)
+        )
 
         after = jnp.clip(jnp.searchsorted(shares, share), 1, len(shares) - 1)
         done = (share - shares[after - 1]) / (shares[after] - shares[after - 1])
@@ -64,15 +86,34 @@ class History(NamedTuple):
             lambda leaf: leaf[after - 1] + done * (leaf[after] - leaf[after - 1]), values
         )
 
+    def __repr__(self) -> str:
+        """Its size and the last losses, no arrays."""
+        valid, test = map(last_as_text, (self.valid_loss, self.test_loss))
+        return (
+            f"History({len(self.step)} evaluations, to step {int(self.step[-1])}, "
+            f"valid_loss={valid}, test_loss={test})"
+        )
+
+
+def last_as_text(losses: Any) -> str:
+    """The last of the losses, shape (E,) or (E, S); None as such."""
+    if losses is None:
+        return "None"
+    return np.array2string(np.asarray(losses)[-1], precision=4, threshold=8)
+
 
 # A record is a History without its leading axis; until the run is over, without natural units too.
+# Its λ̂ is None where it is one of too many.
 
 
-def first(losses: SplitLosses, unconstrained: Hyperparams) -> History:
+def first(evaluation: Evaluation, unconstrained: Hyperparams) -> History:
     """Record before any step."""
+    losses, metrics = evaluation
     zeros = np.zeros(losses.train.shape)
     counts = zeros.astype(np.int64)
-    return History(np.array(0), np.array(0.0), counts, zeros, *losses, None, _copied(unconstrained))
+    hyperparams = None, _copied(unconstrained)
+    step = np.array(0)
+    return History(step, np.array(0.0), counts, zeros, *losses, *hyperparams, metrics, step)
 
 
 def after(
@@ -80,7 +121,7 @@ def after(
     steps: int,
     seconds: float,
     infos: Info,
-    losses: SplitLosses,
+    evaluation: Evaluation,
     unconstrained: Hyperparams,
     *,
     since: int = 0,
@@ -92,7 +133,7 @@ def after(
       steps: their number.
       seconds: time that they took.
       infos: what they gave, each of shape (S, steps).
-      losses: after them.
+      evaluation: after them.
       unconstrained: λ̂ after them.
       since: steps that `last` counts from an evaluation which stays in the history, where `last`
         itself doesn't: the mean of the norms starts there.
@@ -100,46 +141,90 @@ def after(
     norms = infos.hypergradient_norm.sum(1, dtype=np.float64)
     if since:  # a lost seed's may be infinite, and 0 times that is no number
         norms = norms + last.hypergradient_norm * since
+    step = last.step + np.array(steps)
     return History(
-        last.step + np.array(steps),
+        step,
         last.seconds + np.array(seconds),
         last.gradient_evaluations + infos.gradient_evaluations.sum(1),
         np.asarray(norms / (steps + since)),
-        *losses,
+        *evaluation.losses,
         None,
         _copied(unconstrained),
+        evaluation.metrics,
+        step,
     )
 
 
-def blank(losses: SplitLosses, unconstrained: Hyperparams, evaluations: int) -> History:
+def blank(evaluation: Evaluation, unconstrained: Hyperparams, evaluations: int) -> History:
     """A history of zeros, from the shapes and dtypes of a record's losses and λ̂."""
-    like = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), (losses, unconstrained))
-    return stack([first(*like)] * evaluations)
+    like = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), (evaluation, unconstrained))
+    records = [first(*like)] * evaluations
+    thin(records)
+    return stack(records)
+
+
+def thin(records: list[History]) -> None:
+    """Leave out the λ̂ of some records where there are too many numbers; the last keeps its own."""
+    each = sum(leaf.nbytes for leaf in jax.tree.leaves(records[-1].unconstrained))
+    stride = 1
+    while stride < len(records) and (len(records) / stride + 1) * each > MOST_BYTES:
+        stride *= 2
+    for i, record in enumerate(records[:-1]):
+        if i % stride and record.unconstrained is not None:
+            records[i] = record._replace(unconstrained=None)
 
 
 def stack(records: Sequence[History]) -> History:
     """The history of all records."""
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *records)
+
+    def stacked(records: Sequence[Any]) -> Any:
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *records)
+
+    with_hyperparams = [record for record in records if record.unconstrained is not None]
+    history = stacked([record._replace(unconstrained=None) for record in records])
+    return history._replace(
+        unconstrained=stacked([record.unconstrained for record in with_hyperparams]),
+        hyperparams_step=stacked([record.hyperparams_step for record in with_hyperparams]),
+    )
 
 
 def unstack(history: History) -> list[History]:
     """The records of a history."""
-    return [jax.tree.map(lambda leaf, i=i: leaf[i], history) for i in range(len(history.step))]
+
+    def row(tree: Any, i: int) -> Any:
+        return jax.tree.map(lambda leaf: leaf[i], tree)
+
+    rest = history._replace(unconstrained=None, hyperparams_step=history.step)
+    kept = {int(step): i for i, step in enumerate(history.hyperparams_step)}
+    return [
+        row(rest, i)._replace(
+            unconstrained=row(history.unconstrained, kept[step]) if step in kept else None
+        )
+        for i, step in enumerate(history.step.tolist())
+    ]
 
 
 def of_seed(history: History, index: int) -> History:
     """The history of one of several seeds, without their axis."""
-    shared = {"step": history.step, "seconds": history.seconds}
+    names = "step", "seconds", "hyperparams_step"
+    shared = {name: getattr(history, name) for name in names}
     return jax.tree.map(
-        lambda leaf: leaf[:, index], history._replace(step=None, seconds=None)
+        lambda leaf: leaf[:, index], history._replace(**dict.fromkeys(names))
     )._replace(**shared)
 
 
 def summary(record: History) -> dict[str, Any]:
     """All of a record but the hyperparameters, as JSON can hold it."""
     fields = record._asdict()
-    del fields["hyperparams"], fields["unconstrained"]
-    return {name: leaf.tolist() for name, leaf in fields.items()}
+    for name in ("hyperparams", "unconstrained", "hyperparams_step"):
+        del fields[name]
+    metrics = {name: values._asdict() for name, values in fields.pop("metrics").items()}
+    fields |= {"metrics": metrics} if metrics else {}
+    # One by one, for a mapped dict would be in alphabetical order.
+    return {
+        name: jax.tree.map(lambda leaf: np.asarray(leaf).tolist(), value)
+        for name, value in fields.items()
+    }
 
 
 def _copied(unconstrained: Hyperparams) -> Hyperparams:

@@ -79,12 +79,15 @@ def plan(
 
 
 def splits(data: Any, function: str = "fit") -> Data:
-    """The three splits as device arrays, once each is known to hold examples."""
+    """The splits as device arrays, once each holds examples; that for tests may be None."""
     if not isinstance(data, tuple | list) or len(data) != len(Data._fields):
         raise ValueError(
-            f"{function}() needs data in three splits, {Data._fields}, got {type(data)}."
+            f"{function}() needs data in three splits, {Data._fields}, the last of which may be "
+            f"None; got {type(data)}."
         )
     for name, split in zip(Data._fields, data, strict=True):
+        if name == "test" and split is None:
+            continue
         shapes = [np.shape(leaf) for leaf in jax.tree.leaves(split)]
         rows = {shape[:1] for shape in shapes}
         if len(rows) != 1 or rows <= {(), (0,)}:
@@ -126,7 +129,7 @@ def named_mesh(mesh: Any) -> Mesh | None:
 
 def require_divisible(mesh: Mesh | None, plan: Plan, data: Data) -> None:
     """Refuse seeds and batches that the mesh's devices can't share evenly."""
-    train, valid, _ = (len(jax.tree.leaves(split)[0]) for split in data)
+    train, valid = (len(jax.tree.leaves(split)[0]) for split in data[:2])
     shared = {
         "seeds": {"the number of seeds": len(plan.seeds)},
         "examples": {

@@ -11,9 +11,13 @@ from shohypernet import problem as problems
 from shohypernet._internal import convolutions, random, sharding
 from shohypernet.batches import Data, SplitLosses, minibatch
 from shohypernet.fitting import _checks as checks
+from shohypernet.fitting import _consistency as consistency
+from shohypernet.fitting._history import Evaluation
 from shohypernet.fitting._plan import Plan
+from shohypernet.fitting._result import Best
 from shohypernet.hyperoptimizer import HyperOptimizer, Info
 from shohypernet.problem import Problem
+from shohypernet.types import ValidLoss
 
 
 class Programs(NamedTuple):
@@ -21,15 +25,19 @@ class Programs(NamedTuple):
 
     Attributes:
       like: shapes and dtypes of a state.
+      best_like: likewise of a `Best`.
+      evaluation_like: likewise of an `Evaluation`.
       start: `start(keys) -> state`.
-      evaluate: `evaluate(state, data) -> losses`.
-      chunk: `chunk(steps)(state, keys, data, first_step) -> (state, infos, losses)`: so many
-        steps, then an evaluation. The state's buffers are donated.
+      evaluate: `evaluate(state, data) -> (best, evaluation)`, before the first step.
+      chunk: `chunk(steps)((state, best), keys, data, first_step) -> ((state, best), infos,
+        evaluation)`: so many steps, then an evaluation. The buffers of both are donated.
       weights: `weights(state) -> (params, model_state)`.
       start_trace: jaxpr of `start`.
     """
 
     like: Any
+    best_like: Any
+    evaluation_like: Any
     start: Callable[..., Any]
     evaluate: Callable[..., Any]
     chunk: Callable[[int], Any]
@@ -37,14 +45,20 @@ class Programs(NamedTuple):
     start_trace: Any
 
 
-def programs(problem: Problem, method: HyperOptimizer, hyperparams: Any, plan: Plan) -> Programs:
-    """The programs of a run; nothing is compiled yet.
+def programs(
+    problem: Problem, method: HyperOptimizer, hyperparams: Any, data: Data, plan: Plan
+) -> Programs:
+    """The programs of a run, once its parts fit together; nothing is compiled yet.
 
     Args:
       problem: as given, with λ in natural units.
       method: built for it.
       hyperparams: as `checks.encoded` makes them.
+      data: the three splits.
       plan: sizes of the run.
+
+    Raises:
+      ValueError: as `consistency.require_consistent` does.
     """
     inner = problems.relaxed(problem)
 
@@ -57,30 +71,57 @@ def programs(problem: Problem, method: HyperOptimizer, hyperparams: Any, plan: P
     def weights(state: Any) -> tuple[Any, Any]:
         return method.weights(state), method.model_state(state)
 
-    def evaluate(state: Any, data: Data) -> SplitLosses:
+    def evaluate(state: Any, data: Data, step: jax.Array | int) -> tuple[Best, Evaluation]:
         at = *weights(state), state.hyperparams
-        splits = (sharding.constrain_if_even(split, "examples") for split in data)
-        return SplitLosses(*(inner_loop.valid_loss(inner, *at, split) for split in splits))
+        splits = [sharding.constrain_if_even(split, "examples") for split in data]
+
+        def on_splits(loss: ValidLoss) -> SplitLosses:
+            measured = inner._replace(valid_loss=loss)
+            return SplitLosses(
+                *(
+                    None if split is None else inner_loop.valid_loss(measured, *at, split)
+                    for split in splits
+                )
+            )
+
+        losses = on_splits(inner.valid_loss)
+        metrics = {name: on_splits(metric) for name, metric in (inner.metrics or {}).items()}
+        params, model_state, hyperparams = at
+        best = Best(jnp.int32(step), losses, hyperparams, params, model_state)
+        return best, Evaluation(losses, metrics)
 
     def chunk(steps: int) -> Any:
-        def run(state: Any, key: jax.Array, data: Data, first_step: jax.Array) -> Any:
+        def run(
+            carried: tuple[Any, Best], key: jax.Array, data: Data, first_step: jax.Array
+        ) -> Any:
+            state, best = carried
             state, infos = _steps(method, plan, steps, state, key, data, first_step)
-            return state, infos, evaluate(state, data)
+            here, evaluation = evaluate(state, data, first_step + steps)
+            better = here.losses.valid < best.losses.valid
+            best = jax.tree.map(lambda new, old: jnp.where(better, new, old), here, best)
+            return (state, best), infos, evaluation
 
         return jax.jit(
             sharding.each_seed(run, 2, plan.seeds_at_once),
             donate_argnums=0,
-            out_shardings=(at, by_seed, by_seed),
+            out_shardings=((at, best_at), by_seed, by_seed),
         )
 
     traced, started = jax.make_jaxpr(jax.vmap(start), return_shape=True)(keys(plan.seeds))
     # Without the weak types that it may start with, for a restored state has none.
     like = sharding.laid_out(started)
-    at, by_seed = jax.tree.map(lambda leaf: leaf.sharding, like), sharding.by_seed()
+    consistency.require_consistent(problem, method, like, data, plan)
+    at_start = sharding.each_seed(lambda state, data: evaluate(state, data, 0), 1)
+    best, evaluation = jax.eval_shape(at_start, like, data)
+    best = sharding.laid_out(best)
+    at, best_at = jax.tree.map(lambda leaf: leaf.sharding, (like, best))
+    by_seed = sharding.by_seed()
     return Programs(
         like=like,
+        best_like=best,
+        evaluation_like=evaluation,
         start=jax.jit(sharding.each_seed(start, 1), out_shardings=at),
-        evaluate=jax.jit(sharding.each_seed(evaluate, 1), out_shardings=by_seed),
+        evaluate=jax.jit(at_start, out_shardings=(best_at, by_seed)),
         chunk=chunk,
         weights=jax.jit(sharding.each_seed(weights, 1), out_shardings=by_seed),
         start_trace=traced,

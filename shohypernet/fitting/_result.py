@@ -5,13 +5,32 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from shohypernet import hyperparameters as hp
 from shohypernet import saving
+from shohypernet.batches import SplitLosses
 from shohypernet.fitting import _history as histories
 from shohypernet.fitting._history import History
 from shohypernet.types import Hyperparams, ModelState, Params
+
+
+@saving.known
+class Best(NamedTuple):
+    """What validated best at any evaluation so far, weights and λ̂ together.
+
+    Attributes:
+      step: steps done by then.
+      losses: `SplitLosses` there.
+      hyperparams: λ̂, unconstrained; in natural units in a `Result`.
+      params: the method's weights at λ̂.
+      model_state: the model's.
+    """
+
+    step: Any
+    losses: SplitLosses
+    hyperparams: Hyperparams
+    params: Params
+    model_state: ModelState
 
 
 @saving.known
@@ -26,6 +45,7 @@ class Result(NamedTuple):
       unconstrained: likewise, as methods move it.
       params: the method's weights at λ̂.
       model_state: the model's state that goes with them, `()` if there is none.
+      best: what validated best at any evaluation, of each seed: weights and λ̂ together.
       state: the method's whole state; None in a result that was loaded from a file.
       history: metrics of the run.
       compile_seconds: time spent in compiling, in s, which `history.seconds` leaves out.
@@ -38,6 +58,7 @@ class Result(NamedTuple):
     unconstrained: Hyperparams
     params: Params
     model_state: ModelState
+    best: Best
     state: Any
     history: History
     compile_seconds: float
@@ -79,7 +100,7 @@ class Result(NamedTuple):
                 f"seed {seed}, after {int(last.step):,} steps, "
                 f"{int(last.gradient_evaluations):,} gradient evaluations and "
                 f"{float(last.seconds):,.1f} s:\n"
-                f"  loss {last.valid_loss:.4g} on validation, {last.test_loss:.4g} on test, "
+                f"  loss {last.valid_loss:.4g} on validation, {_on_test(last.test_loss)}"
                 f"{last.valid_loss_on_train:.4g} on training examples\n"
                 f"  hyperparameters {hp.describe(hp.UNCONSTRAINED, one.hyperparams)}"
                 + "".join(f"\n  lost: {cause}" for cause in one.lost.values())
@@ -101,8 +122,8 @@ class Result(NamedTuple):
 
     def __repr__(self) -> str:
         """Shapes and the last losses, no arrays."""
-        last = self.history.valid_loss[-1], self.history.test_loss[-1]
-        valid, test = (np.array2string(np.asarray(loss), precision=4) for loss in last)
+        losses = self.history.valid_loss, self.history.test_loss
+        valid, test = map(histories.last_as_text, losses)
         shapes = {
             name: jax.tree.map(lambda leaf: f"{leaf.dtype}{list(leaf.shape)}", getattr(self, name))
             for name in ("hyperparams", "params")
@@ -112,6 +133,10 @@ class Result(NamedTuple):
             f"Result(seeds={self.seeds}, steps={int(self.history.step[-1])}, valid_loss={valid}, "
             f"test_loss={test}, {each})"
         )
+
+
+def _on_test(loss: Any) -> str:
+    return "" if loss is None else f"{loss:.4g} on test, "
 
 
 def _short(tree: Any, most: int = 200) -> str:

@@ -62,14 +62,15 @@ def shared_programs():
     """The function that makes a run's programs, which makes those of like runs once."""
     programs, made, kept = _driver.programs, {}, []
 
-    def shared(problem, method, start, plan):
+    def shared(problem, method, start, data, plan):
         leaves, treedef = jax.tree.flatten(start)
         name = [leaf if callable(leaf) else np.asarray(leaf).tobytes() for leaf in leaves]
         sizes = plan._replace(steps=0, eval_every=0, checkpoint_every=0, seeds=tuple(plan.seeds))
-        key = id(problem), id(method), str(treedef), *name, sizes
+        shapes = str(jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), data))
+        key = id(problem), id(method), str(treedef), *name, shapes, sizes
         if key not in made:
             kept.append((problem, method))  # or another one might get its id
-            found = programs(problem, method, start, plan)
+            found = programs(problem, method, start, data, plan)
             chunk = functools.cache(lambda steps: Once(found.chunk(steps)))
             made[key] = found._replace(chunk=chunk)
         return made[key]
