@@ -43,9 +43,10 @@ from shohypernet.hypertraining import (
     self_tuning,
     simultaneous,
 )
-from shohypernet.inner_loop import Trained, train
 from shohypernet.problem import Problem, supervised
+from shohypernet.reporting import Report, report
 from shohypernet.saving import load, save
+from shohypernet.training import Retrained, Trained, retrain, train
 
 __all__ = [
     "DataError",
@@ -55,7 +56,9 @@ __all__ = [
     "Interrupted",
     "NonFiniteLoss",
     "Problem",
+    "Report",
     "Result",
+    "Retrained",
     "Trained",
     "back_optimization",
     "batches",
@@ -83,6 +86,8 @@ __all__ = [
     "proximal",
     "real_time",
     "regularizers",
+    "report",
+    "retrain",
     "reversible",
     "ridge",
     "saba",

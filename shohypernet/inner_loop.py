@@ -4,7 +4,7 @@
 
 α stands for any optax optimizer. A step may be differentiated with respect to all floating-point
 arrays of its `TrainState` and to λ, both where λ enters the training loss and where it enters the
-optimizer. `train` does all of it; `vmap` trains for many λ at once.
+optimizer. `training.train` does all of it.
 """
 
 from collections.abc import Callable
@@ -14,13 +14,21 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from shohypernet import hyperparameters as hp
 from shohypernet import problem as problems
-from shohypernet._internal import convolutions, random, validation
+from shohypernet._internal import convolutions, sharding
 from shohypernet._internal.trees import split_floats
-from shohypernet.batches import minibatch
+from shohypernet.batches import Data, SplitLosses, minibatch
 from shohypernet.problem import Problem
-from shohypernet.types import Batch, Hyperparams, Key, ModelState, Optimizer, OptState, Params
+from shohypernet.types import (
+    Batch,
+    Hyperparams,
+    Key,
+    ModelState,
+    Optimizer,
+    OptState,
+    Params,
+    ValidLoss,
+)
 
 
 class TrainState(NamedTuple):
@@ -37,22 +45,20 @@ class TrainState(NamedTuple):
     model_state: ModelState = ()
 
 
-Step = Callable[[TrainState, Hyperparams, Batch, Key], tuple[TrainState, jax.Array]]
-"""`train_step` with problem and optimizer given."""
-
-
-class Trained(NamedTuple):
-    """Weights trained for one λ.
+class Evaluation(NamedTuple):
+    """The problem's validation loss and metrics on all examples of each split.
 
     Attributes:
-      params: weights w after the last step.
-      train_losses: training loss before each step, on its minibatch, shape (steps,).
-      model_state: the model's state after the last step.
+      losses: `valid_loss` by split; None for a test split that there isn't.
+      metrics: `SplitLosses` of each of the problem's metrics, by its name.
     """
 
-    params: Params
-    train_losses: jax.Array
-    model_state: ModelState = ()
+    losses: SplitLosses
+    metrics: dict[str, SplitLosses]
+
+
+Step = Callable[[TrainState, Hyperparams, Batch, Key], tuple[TrainState, jax.Array]]
+"""`train_step` with problem and optimizer given."""
 
 
 class ValidGradients(NamedTuple):
@@ -108,6 +114,27 @@ def valid_loss(
     """L_valid on a batch."""
     state = (model_state,) if problem.stateful else ()
     return problem.valid_loss(params, hyperparams, batch, *state)
+
+
+def evaluate(
+    problem: Problem,
+    params: Params,
+    model_state: ModelState,
+    hyperparams: Hyperparams,
+    data: Data,
+) -> Evaluation:
+    """L_valid and the problem's metrics on all examples of each split, shared by the devices."""
+    splits = [sharding.constrain_if_even(split, "examples") for split in data]
+
+    def on_splits(loss: ValidLoss) -> SplitLosses:
+        measured = problem._replace(valid_loss=loss)
+        at = params, model_state, hyperparams
+        return SplitLosses(
+            *(None if split is None else valid_loss(measured, *at, split) for split in splits)
+        )
+
+    metrics = {name: on_splits(metric) for name, metric in (problem.metrics or {}).items()}
+    return Evaluation(on_splits(problem.valid_loss), metrics)
 
 
 def train_step(
@@ -240,65 +267,3 @@ def drawn_step(
     batch = minibatch(key_batch, examples, batch_size)
     with convolutions.as_products():
         return train_step(problem, optimizer, state, hyperparams, batch, key_loss)
-
-
-def train(
-    problem: Problem,
-    optimizer: optax.GradientTransformation,
-    key: Key,
-    hyperparams: Hyperparams | Callable[[jax.Array], Hyperparams],
-    examples: Batch,
-    *,
-    steps: int,
-    batch_size: int | None = None,
-) -> Trained:
-    """Weights trained from scratch on L_train(·, λ).
-
-        w ← w − α ∇_w L_train(w, λ, x)
-
-    A pure function, so that a population of runs is one compiled call that shares the data:
-
-        jax.vmap(lambda λ: train(problem, optax.adam(1e-3), key, λ, data.train, steps=1_000))(many)
-
-    Args:
-      problem: gives the initial weights and the training loss.
-      optimizer: α, any optax optimizer.
-      key: PRNG key of the initial weights, the minibatches and the stochastic terms of the loss.
-      hyperparams: λ, in natural units; or a schedule of it, a function from the share of the steps
-        that are done, scalar in [0, 1), such as `History.schedule` gives.
-      examples: the training data, a tree with a shared leading axis.
-      steps: updates of w.
-      batch_size: examples per step, drawn with replacement; None takes all of them each step.
-
-    Returns:
-      The weights and the losses on the way.
-
-    Raises:
-      ValueError: if steps is below 1, or λ doesn't fit the problem's space.
-      TypeError: for something that is no problem or no optimizer, or a loss that can't be traced.
-
-    Reference:
-      The inner loop of Algorithm 1, arXiv:1802.09419.
-    """
-    validation.problem(problem, "train()")
-    (optimizer,) = validation.optimizer("train", optimizer=optimizer)
-    validation.whole("train", steps=steps)
-    scheduled = callable(hyperparams) and jax.tree_util.all_leaves([hyperparams])
-    at = hyperparams if scheduled else lambda share: hyperparams
-    hp.require_prefix(problem.space, jax.eval_shape(at, 0.0) if scheduled else hyperparams)
-    # Its losses read natural units as they are.
-    problem = problem._replace(space=hp.UNCONSTRAINED)
-
-    def body(state: TrainState, drawn: tuple[Key, jax.Array]) -> tuple[TrainState, jax.Array]:
-        key, step = drawn
-        return drawn_step(
-            problem, optimizer, key, state, at(step / steps), examples, batch_size=batch_size
-        )
-
-    # All keys in one go: drawn in the loop, they would take as long as a small product.
-    key = random.fast(key)
-    numbers = jnp.arange(steps)
-    keys = jax.vmap(step_key, (None, 0))(key, numbers)
-    with validation.traceable("train()"):
-        state, losses = jax.lax.scan(body, start(problem, optimizer, key), (keys, numbers))
-    return Trained(state.params, losses, state.model_state)

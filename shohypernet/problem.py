@@ -4,6 +4,7 @@ A `Problem` is three pure functions and the space that λ lives in. Its losses r
 in natural units. Methods move unconstrained ones: they work on `unconstrained(problem)`.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -228,23 +229,14 @@ def supervised(
             value = value + regularization.penalty(parts, hyperparams, params)
         return (value, state) if collections else value
 
-    def measured(function: Callable[[jax.Array, jax.Array], jax.Array]) -> ValidLoss:
-        def measure(
-            params: Params, hyperparams: Hyperparams, batch: Any, state: ModelState = ()
-        ) -> jax.Array:
-            del hyperparams
-            inputs, targets, *_ = batch
-            return function(apply(params, state, inputs, None, **eval_kwargs)[0], targets)
-
-        return measure
-
+    predict = functools.partial(apply, **eval_kwargs)
     problem = Problem(
         make,
         train_loss,
-        measured(loss),
+        _on_outputs(loss, predict),
         space,
         stateful=bool(collections),
-        metrics={name: measured(metric) for name, metric in (metrics or {}).items()},
+        metrics={name: _on_outputs(metric, predict) for name, metric in (metrics or {}).items()},
     )
     if not parts:
         return problem
@@ -258,6 +250,21 @@ def supervised(
         space={**own, **{each.name: each.space for each in parts}},
         start={each.name: each.start(described) for each in parts},
     )
+
+
+def _on_outputs(
+    function: Callable[[jax.Array, jax.Array], jax.Array], predict: Callable[..., Any]
+) -> ValidLoss:
+    """A loss or metric of outputs and targets as one of weights and a batch."""
+
+    def measured(
+        params: Params, hyperparams: Hyperparams, batch: Any, state: ModelState = ()
+    ) -> jax.Array:
+        del hyperparams
+        inputs, targets, *_ = batch
+        return function(predict(params, state, inputs, None)[0], targets)
+
+    return measured
 
 
 def _model(

@@ -19,12 +19,11 @@ import numpy as np
 
 from shohypernet import _specs as specs
 from shohypernet.batches import Data, Examples, SplitLosses
-from shohypernet.inner_loop import Trained
 
 FORMAT = 2
 _DESCRIPTION = "tree"
 _KNOWN: dict[str, type] = {
-    kind.__name__: kind for kind in (Data, Examples, SplitLosses, Trained, *specs.KINDS)
+    kind.__name__: kind for kind in (Data, Examples, SplitLosses, *specs.KINDS)
 }
 _PLAIN = (bool, int, float, str)
 

@@ -11,7 +11,7 @@ import pytest
 import shohypernet as shn
 from shohypernet._internal import random
 from shohypernet.batches import Examples
-from shohypernet.inner_loop import Trained
+from shohypernet.training import Trained
 
 TREE = {
     "kernel": jnp.arange(6.0).reshape(2, 3),

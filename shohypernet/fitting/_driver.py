@@ -124,14 +124,9 @@ def fit(
         loss or λ̂ of some seeds became NaN or infinite: these are named in the result's `lost`.
     """
     checks.require_match(problem, method)
-    if resume is True and workdir is None:
-        raise ValueError("fit() can resume only a run that has a workdir.")
     mesh = plans.named_mesh(mesh)
     group = multihost.process_group(mesh)
-    if resume == "auto":
-        resume = workdir is not None and group.by_first(holds_run, workdir)
-    if eval_every is None and resume and workdir is not None:
-        eval_every = group.by_first(read_identity, workdir).get("eval_every")
+    resume, former = _resumption(group, workdir, resume)
     checks.require_callbacks(callbacks)
     plan = plans.plan(
         seeds=seeds,
@@ -139,7 +134,7 @@ def fit(
         inner_steps=inner_steps,
         train_batch_size=train_batch_size,
         valid_batch_size=valid_batch_size,
-        eval_every=eval_every,
+        eval_every=former.get("eval_every") if eval_every is None else eval_every,
         checkpoint_every=checkpoint_every,
         seeds_at_once=seeds_at_once,
     )
@@ -165,6 +160,18 @@ def fit(
     health.warn_if_still(result.history, plan.seeds, waiting)
     health.warn_of_lost(result.lost)
     return result.seed(0) if isinstance(seeds, int | np.integer) else result
+
+
+def _resumption(
+    group: multihost.ProcessGroup, workdir: Any, resume: bool | Literal["auto"]
+) -> tuple[bool, Mapping[str, Any]]:
+    """Whether a run is resumed, and its identity, empty if not."""
+    if workdir is None:
+        if resume is True:
+            raise ValueError("fit() can resume only a run that has a workdir.")
+        return False, {}
+    resumed = bool(group.by_first(holds_run, workdir) if resume == "auto" else resume)
+    return resumed, group.by_first(read_identity, workdir) if resumed else {}
 
 
 def _in_natural_units(problem: Problem, result: Result) -> Result:

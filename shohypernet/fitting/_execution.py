@@ -86,13 +86,8 @@ def execute(run: Run, progress: bool | None) -> Result:
                 if stopping or done == plan.steps or due:
                     kept = keys_as_data((state, best)), histories.stack(records)
                     directory.save(done, kept)
-    stopped_by = run.group.agreed(interruption.signal_number) if directory else None
-    if directory and stopped_by:
-        raise Interrupted(
-            f"stopped at step {done} of {plan.steps} and saved in {directory.path}; "
-            "run the same again with resume=True (--resume) to continue.",
-            stopped_by,
-        )
+    if directory:
+        _raise_if_interrupted(run, interruption, done)
     params, model_state = sharding.whole(run.programs.weights(state))
     return Result(
         hyperparams=None,
@@ -144,6 +139,16 @@ def _restored(run: Run, done: int) -> tuple[Any, Best, list[History]]:
     carried = jax.tree.map(jnp.asarray, data_as_keys(carried, like))
     state, best = sharding.place(carried)
     return state, best, histories.unstack(history)
+
+
+def _raise_if_interrupted(run: Run, interruption: Interruption, done: int) -> None:
+    number = run.group.agreed(interruption.signal_number)
+    if number and run.directory:
+        raise Interrupted(
+            f"stopped at step {done} of {run.plan.steps} and saved in {run.directory.path}; "
+            "run the same again with resume=True (--resume) to continue.",
+            number,
+        )
 
 
 def _asked_to_stop(run: Run, records: list[History], state: Any) -> bool:

@@ -10,21 +10,10 @@ import numpy as np
 from shohypernet import saving
 from shohypernet.batches import SplitLosses
 from shohypernet.hyperoptimizer import Info
+from shohypernet.inner_loop import Evaluation
 from shohypernet.types import Hyperparams
 
 MOST_BYTES = 2**28  # of λ̂ in a history; of more, every second evaluation's is kept, or every fourth
-
-
-class Evaluation(NamedTuple):
-    """The problem's validation loss and metrics on all examples of each split.
-
-    Attributes:
-      losses: `valid_loss` by split; None for a test split that there isn't.
-      metrics: `SplitLosses` of each of the problem's metrics, by its name.
-    """
-
-    losses: SplitLosses
-    metrics: dict[str, SplitLosses]
 
 
 @saving.known

@@ -9,15 +9,14 @@ import jax.numpy as jnp
 from shohypernet import inner_loop
 from shohypernet import problem as problems
 from shohypernet._internal import convolutions, random, sharding
-from shohypernet.batches import Data, SplitLosses, minibatch
+from shohypernet.batches import Data, minibatch
 from shohypernet.fitting import _checks as checks
 from shohypernet.fitting import _consistency as consistency
-from shohypernet.fitting._history import Evaluation
 from shohypernet.fitting._plan import Plan
 from shohypernet.fitting._result import Best
 from shohypernet.hyperoptimizer import HyperOptimizer, Info
+from shohypernet.inner_loop import Evaluation
 from shohypernet.problem import Problem
-from shohypernet.types import ValidLoss
 
 
 class Programs(NamedTuple):
@@ -72,23 +71,11 @@ def programs(
         return method.weights(state), method.model_state(state)
 
     def evaluate(state: Any, data: Data, step: jax.Array | int) -> tuple[Best, Evaluation]:
-        at = *weights(state), state.hyperparams
-        splits = [sharding.constrain_if_even(split, "examples") for split in data]
-
-        def on_splits(loss: ValidLoss) -> SplitLosses:
-            measured = inner._replace(valid_loss=loss)
-            return SplitLosses(
-                *(
-                    None if split is None else inner_loop.valid_loss(measured, *at, split)
-                    for split in splits
-                )
-            )
-
-        losses = on_splits(inner.valid_loss)
-        metrics = {name: on_splits(metric) for name, metric in (inner.metrics or {}).items()}
-        params, model_state, hyperparams = at
-        best = Best(jnp.int32(step), losses, hyperparams, params, model_state)
-        return best, Evaluation(losses, metrics)
+        params, model_state = weights(state)
+        hyperparams = state.hyperparams
+        found = inner_loop.evaluate(inner, params, model_state, hyperparams, data)
+        best = Best(jnp.int32(step), found.losses, hyperparams, params, model_state)
+        return best, found
 
     def chunk(steps: int) -> Any:
         def run(
