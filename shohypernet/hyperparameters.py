@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from shohypernet import _specs as specs
-from shohypernet._internal import validation
+from shohypernet._internal import distributions, validation
 from shohypernet._specs import Spec
 from shohypernet.types import Hyperparams, Key, Space
 
@@ -211,7 +211,10 @@ def sample(key: Key, space: Space, like: Hyperparams) -> Hyperparams:
 
 
 def describe(space: Space, values: Hyperparams) -> str:
-    """One line of text with hyperparameters by their paths; arrays by their median and range.
+    """Hyperparameters by their paths, as text; arrays by their median and range.
+
+    Of ten numbers or more the range is that of the middle 90 %, with a histogram over it, and each
+    path has a line of its own.
 
     Args:
       space: tree of specs, a prefix of `values`.
@@ -228,10 +231,14 @@ def describe(space: Space, values: Hyperparams) -> str:
         value = np.asarray(leaf, np.float64)
         if value.ndim == 0:
             return f"{value:.4g}"
+        if value.size >= distributions.LEAST:
+            return distributions.describe(value)
         return f"{np.median(value):.4g} [{value.min():.4g}, {value.max():.4g}]"
 
     shown = jax.tree.map(show, broadcast_space(space, values), values)
-    return ", ".join(f"{_named(path)} {text}".strip() for path, text in _paths(shown))
+    many = any(np.size(leaf) >= distributions.LEAST for leaf in jax.tree.leaves(values))
+    each = [f"{_named(path)} {text}".strip() for path, text in _paths(shown)]
+    return ("\n" if many else ", ").join(each)
 
 
 def require_differentiable(space: Space) -> None:

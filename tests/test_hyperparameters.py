@@ -272,6 +272,9 @@ def test_describe():
         "activation tanh relu, decay 0.01 [0.001, 5], dropout.first 0.5, layers 3"
     )
     assert hp.describe(hp.bounded(0.0, 1.0), jnp.array(0.5, jnp.bfloat16)) == "0.5"
+    assert hp.describe({"b": hp.log(), "w": hp.log()}, {"b": 1.0, "w": jnp.arange(1, 22)}) == (
+        "b 1\nw 11 [2, 20] █▅█▅█▅█▅█▅██ of 21"
+    )
     assert hp.describe([hp.categorical(1, 2), hp.categorical("a", "b")], [2, "a"]) == "0 2, 1 a"
 
 

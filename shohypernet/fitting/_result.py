@@ -102,7 +102,7 @@ class Result(NamedTuple):
                 f"{float(last.seconds):,.1f} s:\n"
                 f"  loss {last.valid_loss:.4g} on validation, {_on_test(last.test_loss)}"
                 f"{last.valid_loss_on_train:.4g} on training examples\n"
-                f"  hyperparameters {hp.describe(hp.UNCONSTRAINED, one.hyperparams)}"
+                f"{indented(hp.describe(hp.UNCONSTRAINED, one.hyperparams))}"
                 + "".join(f"\n  lost: {cause}" for cause in one.lost.values())
             )
         return "\n".join(lines)
@@ -133,6 +133,12 @@ class Result(NamedTuple):
             f"Result(seeds={self.seeds}, steps={int(self.history.step[-1])}, valid_loss={valid}, "
             f"test_loss={test}, {each})"
         )
+
+
+def indented(hyperparams: str) -> str:
+    """A description of hyperparameters for a report, below its own line if it takes several."""
+    above = "\n    " if "\n" in hyperparams else " "
+    return "  hyperparameters" + above + hyperparams.replace("\n", "\n    ")
 
 
 def _on_test(loss: Any) -> str:

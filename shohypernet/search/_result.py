@@ -9,6 +9,7 @@ import numpy as np
 
 from shohypernet import hyperparameters as hp
 from shohypernet import saving
+from shohypernet.fitting._result import indented
 from shohypernet.types import Hyperparams, ModelState, Params, Space
 
 
@@ -105,7 +106,7 @@ class SearchResult(NamedTuple):
             f"seed {self.seeds}, best of {len(np.unique(self.measured.trial)):,} trials and "
             f"{spent:,} gradient evaluations:\n"
             f"  loss {self.valid_loss:.4g} on validation, {self.test_loss:.4g} on test examples\n"
-            f"  hyperparameters {hp.describe(self.space, values)}"
+            f"{indented(hp.describe(self.space, values))}"
         )
 
     def save(self, path: str | os.PathLike, *, overwrite: bool = False) -> None:
