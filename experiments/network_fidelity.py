@@ -79,6 +79,9 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
     table = [[list(found.values()) for found in each.values()] for each in cosines.values()]
     _results.save_arrays(workdir, NAME, {"found": np.array(table)})
     return {
+        "main": {
+            f"cosine, {name}": each[config.dampings[0]]["cosine"] for name, each in cosines.items()
+        },
         "claims": [_claim(cosines)],
         "found": {
             name: {f"{damping:g}": found for damping, found in each.items()}

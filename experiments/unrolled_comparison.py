@@ -68,6 +68,7 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
     _plots.save_figure(_draw(tuned, reference), workdir, NAME)
     _results.save_arrays(workdir, NAME, _arrays(tuned, reference))
     return {
+        "main": {name: one.history.valid_loss[-1].tolist() for name, one in tuned.items()},
         "claims": [_claim_faster(tuned), _claim_overfits_less(tuned)],
         "order": f"{config.data}, {config.train_examples:,} + {config.valid_examples:,} examples",
         "best_scalar": reference.scalar_losses._asdict(),
