@@ -29,7 +29,7 @@ def get_config(data: str = "mnist_5k") -> ConfigDict:
             "seeds": (0,) if quick else (0, 1, 2),  # of all methods, and of training again
             "hidden": 4 if quick else 100,  # units of the network's hidden layer
             "batch_size": 20 if quick else 100,  # for training and for validation
-            "learning_rate": 1e-3,  # of all weights: Adam on a cosine
+            "learning_rate": 1e-3,  # of all weights: Adam
             "train_steps": 5 if quick else 3_000,  # of training again
             # The tuning.
             "rounds": 4 if quick else 600,  # updates of λ

@@ -26,7 +26,7 @@ def count(claims: Sequence[dict[str, Any]]) -> str:
     """Numbers of claims that hold, of those with a verdict, and of those without."""
     judged = [each["holds"] for each in claims if each["holds"] is not None]
     if claims and not judged:
-        return f"{len(claims)} claims not judged"
+        return f"{len(claims)} claim{'s' * (len(claims) > 1)} not judged"
     text = f"{sum(judged)} of {len(judged)} claims hold"
     rest = len(claims) - len(judged)
     return f"{text}, {rest} not judged" if rest else text

@@ -146,9 +146,10 @@ def _parse(arguments: Sequence[str], module: str) -> Given:
 
 def _help(module: str, named: str | None, overrides: Sequence[str]) -> str:
     """The usage, and the fields of the config that is given, or else of the experiment's own."""
-    named = named or f"configs/{module.rpartition('.')[2]}.py"
-    if not pathlib.Path(named.partition(":")[0]).is_file():
+    own = f"configs/{module.rpartition('.')[2]}.py"
+    if named is None and not pathlib.Path(own).is_file():
         return USAGE
+    named = named or own
     fields = _configs.listing(named, _configs.read(named, overrides))
     return f"{USAGE}\n\nFields of {named}:\n{fields}"
 

@@ -202,7 +202,7 @@ def claims(outcomes: dict[str, Outcome], valid: dict[str, np.ndarray]) -> list[d
         ),
         _results.claim(
             "Trained again on all images, its error is at or below each search's, on average.",
-            "; ".join(f"{name} {_range(errors[name])} %" for name in (TUNED, *searches)),
+            "; ".join(f"{name} {_percent(errors[name])} %" for name in (TUNED, *searches)),
             holds=all(errors[TUNED].mean() <= errors[name].mean() for name in searches),
         ),
     ]
@@ -210,7 +210,7 @@ def claims(outcomes: dict[str, Outcome], valid: dict[str, np.ndarray]) -> list[d
         *(against_searches if searches else []),
         _results.claim(
             "Trained again on all images, its error is a fifth below that with one decay or more.",
-            f"{TUNED} {_range(errors[TUNED])} % against {_range(errors[DECAY])} %",
+            f"{TUNED} {_percent(errors[TUNED])} % against {_percent(errors[DECAY])} %",
             holds=errors[TUNED].mean() <= 0.8 * errors[DECAY].mean(),
         ),
         _results.claim(
@@ -228,7 +228,7 @@ def table(outcomes: dict[str, Outcome], costs: dict[str, tuple[int, float]]) -> 
         [
             name,
             _range(each.loss),
-            _range(100 * each.error),
+            _percent(100 * each.error),
             f"{costs[name][0]:,}",
             f"{costs[name][1]:.1f}",
         ]
@@ -239,6 +239,10 @@ def table(outcomes: dict[str, Outcome], costs: dict[str, tuple[int, float]]) -> 
 
 def _range(values: np.ndarray) -> str:
     return _results.mean_and_range(values, 4)
+
+
+def _percent(values: np.ndarray) -> str:
+    return _results.mean_and_range(values, 2)
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
         tuned[name] = Tuned(chosen, gains)
         gain = reference.gain(chosen.result.history.valid_loss[-1])
         print(
-            f"{name:<20} step sizes {chosen.inner_rate:g}, {chosen.hyper_rate:g}  "
+            f"{name:<24} step sizes {chosen.inner_rate:g}, {chosen.hyper_rate:g}  "
             f"{chosen.result.history.seconds[-1]:6.1f} s  G {np.mean(gain):6.2f}  "
             f"G of its decays {np.mean(gains):6.2f}",
             flush=True,
