@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments import _claims, _configs, _folders, _results
+from experiments import _configs, _folders, _results
 
 
 class Point(NamedTuple):
@@ -101,7 +101,7 @@ def run(points: Mapping[str, Point], at: RunAt, workdir: pathlib.Path, *, resume
 
 
 def table(points: Mapping[str, Point], workdir: pathlib.Path) -> str:
-    """The main numbers of each point, the mean of those that are lists, its claims and seconds."""
+    """Main numbers of each point (means of those that are lists), claims that hold, seconds."""
     found = {name: _results_of(workdir / name) or {} for name in points}
     main = dict.fromkeys(key for results in found.values() for key in results.get("main", {}))
     fields = next(iter(points.values())).values
@@ -112,11 +112,17 @@ def table(points: Mapping[str, Point], workdir: pathlib.Path) -> str:
             [
                 *map(str, points[name].values.values()),
                 *(f"{np.mean(numbers[key]):.4g}" if key in numbers else "-" for key in main),
-                _claims.count(results["claims"]) if results else "no results",
+                _held(results.get("claims", [])),
                 f"{results['wall_seconds']:.0f}" if results else "-",
             ]
         )
     return _results.table([*fields, *main, "claims", "seconds"], rows)
+
+
+def _held(claims: Sequence[dict[str, Any]]) -> str:
+    """Such as "2 of 3", of the claims that have a verdict."""
+    verdicts = [each["holds"] for each in claims if each["holds"] is not None]
+    return f"{sum(verdicts)} of {len(verdicts)}" if verdicts else "-"
 
 
 def _results_of(folder: pathlib.Path) -> dict[str, Any] | None:

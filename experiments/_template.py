@@ -26,6 +26,7 @@ from shohypernet.problem import Problem
 
 NAME = "_template"  # of the figure's files
 START, SEARCHED, TUNED = "start", "random search", "self-tuning"
+COLORS = {START: "0.4", SEARCHED: _plots.COLORS[1], TUNED: _plots.COLORS[0]}
 
 
 def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str, Any]:
@@ -36,7 +37,7 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
     print(f"Tuning {count} hyperparameters in one run, seeds {config.seeds}.")
     tuned = tune(problem, data, config, workdir / "fit", resume=resume)
     budget = int(tuned.history.gradient_evaluations[-1].max())
-    print(f"Random search with the same {budget:,} gradient evaluations per seed.")
+    print(f"Random search with no fewer gradient evaluations, {budget:,} per seed.")
     searched = search(problem, data, config, budget)
     print("Training again from new weights, on training and validation images together.")
     start = jax.tree.map(lambda leaf: np.full(len(config.seeds), leaf), problem.start)
@@ -167,7 +168,7 @@ def claims(losses: dict[str, np.ndarray]) -> list[dict[str, Any]]:
             holds=bool(np.all(losses[TUNED] < losses[START])),
         ),
         _results.claim(
-            "On average they beat those of a random search with the same gradient evaluations.",
+            "On average they beat those of a random search with no fewer gradient evaluations.",
             f"test loss {shown[TUNED]} against {shown[SEARCHED]}",
             holds=bool(losses[TUNED].mean() < losses[SEARCHED].mean()),
         ),
@@ -177,10 +178,10 @@ def claims(losses: dict[str, np.ndarray]) -> list[dict[str, Any]]:
 def draw(history: shn.History, losses: dict[str, np.ndarray]) -> Figure:
     """Validation loss of the tuning, and test losses after training again."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4))
-    _plots.seed_line(left, history.step, history.valid_loss, TUNED, color=_plots.COLORS[0])
+    _plots.seed_line(left, history.step, history.valid_loss, TUNED, color=COLORS[TUNED])
     left.set(xlabel="rounds", ylabel="validation loss (cross-entropy)", title="In the tuning")
-    for i, (color, values) in enumerate(zip(_plots.COLORS, losses.values(), strict=False)):
-        right.plot(np.full(len(values), i), values, "o", color=color, alpha=0.6)
+    for i, (name, values) in enumerate(losses.items()):
+        right.plot(np.full(len(values), i), values, "o", color=COLORS[name], alpha=0.6)
     right.set_xticks(range(len(losses)), losses)
     right.set(xlim=(-0.5, len(losses) - 0.5), ylabel="test loss", title="Trained again (seeds)")
     return figure

@@ -70,8 +70,8 @@ def test_every_point_of_the_product_is_run_in_a_folder_of_its_own(arguments, tmp
     assert [line.split("  ")[0] for line in table] == ["rate", "0.1", "0.1", "0.3", "0.3"]
     assert table[0].split() == ["rate", "inner.hidden", "loss", "best", "claims", "seconds"]
     # The mean of 0.3 and 2.3.
-    assert "  (6, 7)   1.3     7  1 of 1 claims hold  " in table[4]
-    assert "  (5,)   1.1     7  0 of 1 claims hold  " in table[1]
+    assert "  (6, 7)   1.3     7  1 of 1  " in table[4]
+    assert "  (5,)   1.1     7  0 of 1  " in table[1]
 
 
 def test_what_is_finished_is_not_run_again(arguments, tmp_path, capsys):
