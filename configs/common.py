@@ -26,9 +26,9 @@ def source(data: str) -> dict[str, Any]:
     """The data, and whether the sizes are large enough to judge claims."""
     quick = data == "quick"
     return {
-        "data": "mnist_5k" if quick else data,
+        "data": "mnist_5k" if quick else data,  # a name that shn.datasets.load knows
         "directory": "",  # of the data, where it needs one
-        "judged": not quick,
+        "judged": not quick,  # whether claims get verdicts
     }
 
 
@@ -59,7 +59,7 @@ def small_problem(data: str) -> ConfigDict:
             # the closed form wherever the best weights are not zero.
             "cross_learning_rate": 1e-2,
             "cross_steps": 20 if quick else 2_000,
-            "cross_spacing": 1.0 if quick else 0.1,
+            "cross_spacing": 1.0 if quick else 0.1,  # in log decay
             "curve_low": -2.0,  # log decays
             "curve_high": 4.0,
             "curve_points": 20 if quick else 200,
@@ -75,7 +75,7 @@ def decay_problem(data: str) -> ConfigDict:
         | {
             "seeds": (0, 1) if quick else (0, 1, 2),
             "start": -6.0,  # log decay of every weight, below the best single one
-            "evaluations": 2 if quick else 20,
+            "evaluations": 2 if quick else 20,  # of the losses, on the way
         }
     )
 
@@ -84,13 +84,13 @@ def paper(quick: bool) -> ConfigDict:
     """The paper's step sizes, samples and rounds; it doesn't say how many rounds there were."""
     return ConfigDict(
         {
-            "rounds": 4 if quick else 1_500,
-            "inner_steps": 10,
+            "rounds": 4 if quick else 1_500,  # updates of λ
+            "inner_steps": 10,  # updates of φ in a round
             "batch_size": 100 if quick else 1_000,
             "valid_batch_size": 100 if quick else 1_000,
             "hypernet_learning_rate": 1e-4,  # Adam
             "hyper_learning_rate": 1e-4,  # Adam
-            "samples": 2,
+            "samples": 2,  # λ for each update of φ
             "sampling_scale": 0.003,  # a variance of 1e-5
         }
     )
@@ -104,15 +104,15 @@ def tuned(quick: bool) -> ConfigDict:
     """
     return ConfigDict(
         {
-            "rounds": 4 if quick else 500,
-            "inner_steps": 10,
+            "rounds": 4 if quick else 500,  # updates of λ
+            "inner_steps": 10,  # updates of the weights in a round
             "batch_size": 100 if quick else 1_000,
             "valid_batch_size": 100 if quick else 1_000,
             "learning_rate": 3e-3,  # of the weights: Adam on a cosine
             "hyper_learning_rate": 0.05,  # Adam on a cosine
-            "refresh_every": 50,
-            "iterations": 3,
-            "products": 0,
-            "damping": 1e-3,
+            "refresh_every": 50,  # rounds, of the Kronecker factors
+            "iterations": 3,  # of conjugate gradients with the factored curvature
+            "products": 0,  # with the Gauss-Newton curvature, per round
+            "damping": 1e-3,  # as a share of each array's mean curvature
         }
     )

@@ -28,7 +28,7 @@ def get_config(data: str = "mnist_5k") -> ConfigDict:
             # The grid, and how a network is trained at one λ.
             "decays": (-7.0, -5.0) if quick else (-9.0, -8.0, -7.0, -6.0, -5.0, -4.0),
             "training": {
-                "steps": 20 if quick else 6_000,
+                "steps": 20 if quick else 6_000,  # of each run
                 "batch_size": 100,
                 "learning_rate": 1e-3,  # Adam on a cosine
             },

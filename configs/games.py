@@ -29,17 +29,17 @@ def get_config(size: str = "full") -> ConfigDict:
             "slope": 1.0,  # b, by which the price falls with each unit on the market
             "cost": 1.0,  # c of a unit
             "start": 0.5,  # quantity of the leader
-            "rounds": 5 if quick else 600,
-            "inner_steps": 10,
+            "rounds": 5 if quick else 600,  # updates of the leader
+            "inner_steps": 10,  # updates of the follower in a round
             "hypernet_rounds": 2 if quick else 300,  # of global_response
             "hypernet_learning_rate": 0.02,  # Adam
             "learning_rate": 0.1,  # of the follower's quantity: SGD
             "hyper_learning_rate": 0.05,  # of the leader's quantity: SGD
-            "sampling_scale": 1.0,
+            "sampling_scale": 1.0,  # of local_response
             "unrolled_steps": 30,
             # The two zero-sum games.
             "plays": 20 if quick else 10_000,  # of fictitious play and of best-response dynamics
-            "leader_rounds": 5 if quick else 1_500,
+            "leader_rounds": 5 if quick else 1_500,  # of the leader who learned a response
             "temperature": 0.5,  # of the follower's choice, in units of a win
             "leader_sampling_scale": 0.1,
             "leader_learning_rate": 0.1,  # SGD

@@ -37,10 +37,10 @@ def get_config(data: str = "mnist_5k") -> ConfigDict:
             "test_examples": test,
             "seeds": (0,) if quick else (0, 1, 2),  # of the labels that are wrong
             "passes": 40 if quick else 600,  # gradients of all training images, of each method
-            "evaluations": 2 if quick else 10,
+            "evaluations": 2 if quick else 10,  # of the losses, on the way
             # The tuning.
             "decay": 3e-3,
-            "inner_steps": 5,
+            "inner_steps": 5,  # updates of the weights in a round
             "inner_rate": 0.02,  # Adam, with all images
             "momentum_rate": 0.3,  # SGD with momentum, of F2SA
             "hyper_rate": 0.3,  # Adam on a cosine

@@ -23,13 +23,13 @@ def get_config(data: str = "mnist_5k") -> ConfigDict:
         common.sizes(data)
         | {
             "levels": (-5.0,) if quick else (-7.0, -5.0, -3.0),  # means of the log decays
-            "main_level": -5.0,
+            "main_level": -5.0,  # at which claims are judged
             "draws": 1 if quick else 3,  # of N(0, 1), at the main level; elsewhere one
             "batch_size": 100 if quick else 1_000,  # where not the whole training set is used
-            "cg_steps": (5, 20, 50) if quick else (5, 10, 20, 50, 100),
-            "neumann_terms": (5, 20) if quick else (5, 20, 100, 500, 2_000),
-            "unrolled_steps": (10, 30) if quick else (10, 30, 100, 300),
-            "hypernet_steps": (20, 100) if quick else (100, 1_000, 5_000),
+            "cg_steps": (5, 20, 50) if quick else (5, 10, 20, 50, 100),  # products of each entry
+            "neumann_terms": (5, 20) if quick else (5, 20, 100, 500, 2_000),  # likewise
+            "unrolled_steps": (10, 30) if quick else (10, 30, 100, 300),  # likewise
+            "hypernet_steps": (20, 100) if quick else (100, 1_000, 5_000),  # of training
             "hypernet_inner_steps": 10,
             "hypernet_learning_rate": 1e-3,  # Adam, for all of φ at once
             "weights_learning_rate": 1e-3,  # Adam on a cosine, for w₀ of centered hypernets

@@ -33,13 +33,13 @@ def get_config(variant: str = "mnist_5k") -> ConfigDict:
             "cross_learning_rate": small.cross_learning_rate,
             "cross_steps": 100 if quick else small.cross_steps,
             "seeds": (0, 1) if quick else (0, 1, 2),
-            "widths": (1, 4) if quick else (1, 2, 4, 8, 16, 32),
+            "widths": (1, 4) if quick else (1, 2, 4, 8, 16, 32),  # hidden units of the hypernets
             # Adam, falling to 0 on a cosine. At 3e-3 and above some narrow hypernets lose all of
             # their units (of 1e-3, 3e-3 and 1e-2, standard order). With half of the steps and more
             # samples in each, training and not width limits the widest: 0.016 for `norm`.
             "hypernet_learning_rate": 1e-3,
-            "steps": 200 if quick else 10_000,
-            "inner_steps": 50,
-            "samples": 4,
+            "steps": 200 if quick else 10_000,  # updates of each hypernet
+            "inner_steps": 50,  # updates in a round of fit
+            "samples": 4,  # λ for each update
         }
     )

@@ -50,10 +50,10 @@ def get_config(data: str = "mnist_5k") -> ConfigDict:
     quick = data == "quick"
     config.update(
         {
-            "seeds": (0, 1, 2),
-            "steps": 20 if quick else 500,
+            "seeds": (0, 1, 2),  # of the runs at sampling_scale
+            "steps": 20 if quick else 500,  # rounds: updates of λ̂
             "inner_steps": 10,  # hypernet steps per round
-            "start": -3.5,
+            "start": -3.5,  # λ̂, a log decay
             "samples": 2,
             "init_scale": 1e-3,  # of φ; 0.01 in the paper
             # The paper's variance of 1e-5 is a scale of 0.003, at which λ̂ ends too high.

@@ -22,23 +22,23 @@ def get_config(size: str = "full") -> ConfigDict:
         {
             "judged": not quick,
             # Quadratic tasks.
-            "tasks": 8,
+            "tasks": 8,  # quadratic functions
             "dimensions": 5,
             "rate": 0.3,  # α of the inner step
-            "steps": 1,
+            "steps": 1,  # inner steps
             "proximity": 0.5,  # of implicit MAML: a half of it times ‖w − θ‖² is added
             "implicit_steps": 40,
             "quadratic_rounds": 5 if quick else 1_500,
             "quadratic_learning_rate": 0.05,  # Adam on a cosine
             # Sinusoids.
             "hidden": (5,) if quick else (40, 40),
-            "shots": 10,
+            "shots": 10,  # points of a task
             "meta_batch": 25,  # tasks of an iteration
-            "iterations": 5 if quick else 20_000,
+            "iterations": 5 if quick else 20_000,  # updates of the initial weights
             "meta_learning_rate": 1e-3,  # Adam on a cosine
-            "inner_rate": 0.01,
-            "inner_steps": 1,
+            "inner_rate": 0.01,  # of the inner steps
+            "inner_steps": 1,  # in training
             "test_tasks": 20 if quick else 600,
-            "test_steps": 10,
+            "test_steps": 10,  # inner steps in testing
         }
     )

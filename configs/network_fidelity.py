@@ -21,10 +21,10 @@ def get_config(data: str = "mnist_5k") -> ConfigDict:
     config.update(
         {
             "seed": 0,
-            "hidden": (4,) if quick else (100,),
-            "init_scale": 0.05,
+            "hidden": (4,) if quick else (100,),  # units of the hidden layers
+            "init_scale": 0.05,  # of the weights
             "level": -7.0,  # the mean of the log decays
-            "steps": 40 if quick else 5_000,
+            "steps": 40 if quick else 5_000,  # of training at fixed λ
             "inner_steps": 10,
             "batch_size": 100,
             "valid_batch_size": 100 if quick else 1_000,
@@ -37,7 +37,7 @@ def get_config(data: str = "mnist_5k") -> ConfigDict:
             "damping": 1e-3,  # of the Kronecker curvature
             # Of the reference, in units of the training loss's curvature.
             "dampings": (1e-3,) if quick else (1e-4, 1e-3, 1e-2),
-            "cg_steps": 10 if quick else 400,
+            "cg_steps": 10 if quick else 400,  # of the reference
         }
     )
     return config

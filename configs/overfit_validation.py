@@ -25,12 +25,12 @@ def get_config(size: str = "full") -> ConfigDict:
             "valid_examples": 50,
             "test_examples": 100 if quick else 1_000,
             "models": ("linear", "mlp"),  # and "lenet"
-            "hidden": 10 if quick else 100,
+            "hidden": 10 if quick else 100,  # units of the MLP
             "start": -4.0,  # log decay of every weight
-            "rounds": 5 if quick else 3_000,
-            "inner_steps": 5,
+            "rounds": 5 if quick else 3_000,  # updates of λ
+            "inner_steps": 5,  # updates of the weights in a round
             "learning_rate": 1e-4,  # Adam
             "hyper_learning_rate": 1e-2,  # RMSprop
-            "evaluations": 5 if quick else 60,
+            "evaluations": 5 if quick else 60,  # of the losses, on the way
         }
     )

@@ -20,8 +20,8 @@ def get_config(data: str = "mnist_5k") -> ConfigDict:
     quick = data == "quick"
     config = common.sizes(data) | {
         "seeds": (0, 1, 2, 3, 4),
-        "main_decays": (10, 7_850),
-        "other_decays": (1, 2, 5, 50),
+        "main_decays": (10, 7_850),  # numbers of decays in the figure, with claims
+        "other_decays": (1, 2, 5, 50),  # those of the second figure only
         # The prior, log-uniform, and hyper-training's start in its middle.
         "low": -10.0,
         "high": 2.0,

@@ -25,20 +25,20 @@ def get_config(size: str = "full") -> ConfigDict:
     return ConfigDict(
         {
             "judged": not quick,
-            "runs": 2 if quick else 10,
-            "groups": (4,) if quick else (30, 100),
-            "group_size": 10,
-            "active_groups": 3,
-            "correlation": 0.0,
-            "ratio": 2.0,
-            "sizes": (30, 10, 30) if quick else (90, 30, 200),
+            "runs": 2 if quick else 10,  # draws of the data
+            "groups": (4,) if quick else (30, 100),  # numbers of them, each a problem
+            "group_size": 10,  # features
+            "active_groups": 3,  # with weights
+            "correlation": 0.0,  # of features i and j, to the power |i − j|
+            "ratio": 2.0,  # of the signal's norm to the noise's
+            "sizes": (30, 10, 30) if quick else (90, 30, 200),  # of train, valid and test
             "low": 1e-3,  # ends of the grid, and bounds of all penalties
             "high": 1e1,
             "grid": 3 if quick else 10,  # points along each side
             "start": 0.1,  # of every penalty
             "folds": 5,  # of training and validation examples together
-            "rounds": 5 if quick else 200,
-            "inner_steps": 50,
+            "rounds": 5 if quick else 200,  # updates of the penalties
+            "inner_steps": 50,  # updates of the weights in a round
             "products": 30,  # of conjugate gradients
             "hyper_learning_rate": 0.1,  # Adam on a cosine
             "train_steps": 50 if quick else 3_000,  # of every model that is judged

@@ -35,17 +35,17 @@ def get_config(data: str = "full") -> ConfigDict:
             "judged": not quick,
             "costs": (0.75,) if quick else (0.001, 0.50033, 0.75),  # γ, the published ones
             "learned": ("centered", "rows") if quick else ("centered", "local", "implicit", "rows"),
-            "folds": 2 if quick else 10,
-            "rounds": 5 if quick else 3_000,
-            "inner_steps": 10,
+            "folds": 2 if quick else 10,  # of cross-validation
+            "rounds": 5 if quick else 3_000,  # updates of the leader
+            "inner_steps": 10,  # updates of the follower in a round
             "batch_size": 200,
             "learning_rate": 0.01,  # of the follower: Adam on a cosine
             "hyper_learning_rate": 0.02,  # Adam, warmed up for a tenth and then on a cosine
             "sampling_scale": 0.1,  # of local_response
-            "samples": 2,
+            "samples": 2,  # likewise
             "products": 10,  # of implicit
             "retrainings": 5 if quick else 50,  # of the learner who answers the last data
-            "many_rows": 2_000 if quick else 100_000,
+            "many_rows": 2_000 if quick else 100_000,  # of the run on many rows
             "jitter": 0.02,  # of the features of these rows, in units of their range
         }
     )

@@ -32,19 +32,19 @@ def get_config(data: str = "mnist_5k") -> ConfigDict:
             "valid_examples": 100 if quick else 1_000,
             "test_examples": 100 if quick else 1_000,
             "seeds": (0, 1) if quick else (0, 1, 2),
-            "hidden": 5 if quick else 100,
+            "hidden": 5 if quick else 100,  # units of the hidden layer
             "init_scale": 0.05,  # of the weights
             "batch_size": 50,
             "learning_rate": 1e-2,  # Adam on a cosine, for networks and for the hypernet
             "train_steps": 10 if quick else 2_000,  # of every inner run from scratch
             "trials": 2 if quick else 5,  # of the random search
             # Hyper-training.
-            "rounds": 10 if quick else 500,
+            "rounds": 10 if quick else 500,  # updates of λ
             "inner_steps": 5,  # hypernet steps per round
             "valid_batch_size": 50 if quick else 250,
-            "evaluations": 2 if quick else 20,
-            "hypernet_init_scale": 0.02,
-            "sampling_scale": 0.3,
+            "evaluations": 2 if quick else 20,  # of the losses, on the way
+            "hypernet_init_scale": 0.02,  # of its slope
+            "sampling_scale": 0.3,  # of λ around λ̂, unconstrained
             "hyper_learning_rate": 0.1,  # Adam, warmed up for a tenth and then on a cosine
             "start": {
                 "input_dropout": 0.4,

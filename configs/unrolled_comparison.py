@@ -32,15 +32,15 @@ def get_config(data: str = "mnist_5k") -> ConfigDict:
     return ConfigDict(
         common.sizes(data)
         | {
-            "methods": METHODS[:3] if quick else METHODS,
+            "methods": METHODS[:3] if quick else METHODS,  # in the order of the figure
             "seeds": (0,) if quick else (0, 1, 2),
             "start": -6.0,  # log decay of every weight
             "batch_size": 100 if quick else 1_000,  # for training and for validation
             "evaluations": 600 if quick else 10_000,  # gradients, of each method and seed
             "search_evaluations": 200 if quick else 2_500,  # for each pair of step sizes
-            "search_seed": 100,
-            "checkpoints": 3 if quick else 20,
-            "inner_steps": 10,
+            "search_seed": 100,  # of the search for step sizes
+            "checkpoints": 3 if quick else 20,  # of the losses, on the way
+            "inner_steps": 10,  # updates of the weights in a round
             "unrolled_steps": 20 if quick else 100,  # of full unrolling and DrMAD
             "products": 20,  # of conjugate gradients and the Neumann series
             "neumann_step_size": 0.1,  # below 1/λ_max, about 0.12

@@ -36,21 +36,21 @@ def get_config(variant: str = "mnist_5k") -> ConfigDict:
             # p(λ) = U[−3, 3]^10
             "hyperparam_low": -3.0,
             "hyperparam_high": 3.0,
-            "models": 25,
-            "pairs": 100 if quick else 10_215,
+            "models": 25,  # that the losses are inferred from
+            "pairs": 100 if quick else 10_215,  # of λ and loss, to be inferred
             # Of 25 λ each, for the two that learn from these; the first is drawn.
             "sets": 1 if quick else 10,
             "seeds": (0,) if quick else (0, 1, 2),  # of those that draw their own λ
             # Adam with a cosine schedule. Of 100 to 1,000 steps and 3e-3 to 3e-2 on the standard
             # order, 300 at 1e-2 are the fewest with no validation loss off by 1e-5.
             "train_learning_rate": 1e-2,
-            "train_steps": 40 if quick else 300,
+            "train_steps": 40 if quick else 300,  # of each model
             "models_at_once": 128,  # what a core's cache holds
             # The hypernets: 25 · 300 gradient evaluations, ten λ per step; Adam with a cosine
             # schedule. Of 2, 10 and 25 λ and 3e-3 and 1e-2, by the training loss over p(λ).
             "hypernet_learning_rate": 3e-3,
-            "samples": 10,
-            "inner_steps": 10,
+            "samples": 10,  # λ for each update
+            "inner_steps": 10,  # updates in a round of fit
             "relu_units": 10 if quick else 50,  # of ours, beside the paper's linear hypernets
             "process_restarts": 5,  # of ours, beside the paper's Gaussian process
         }

@@ -67,6 +67,13 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
     _plots.save_figure(_draw(config, found, reference), workdir, name)
     _results.save_arrays(workdir, name, _arrays(found, reference))
     return {
+        "main": {
+            f"{split}, {label.rpartition(' ')[2]}": getattr(tuned.history, f"{split}_loss")[
+                -1
+            ].tolist()
+            for label, tuned in found.items()
+            for split in _plots.SPLITS
+        },
         "claims": _claims(config, found, reference),
         "order": _decay_problem.described(config),
         "best_scalar": {"log_decay": reference.scalar, **reference.scalar_losses._asdict()},

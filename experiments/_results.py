@@ -2,14 +2,13 @@
 
 import json
 import pathlib
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 import shohypernet as shn
-
-VERDICTS = {True: "holds", False: "DOES NOT HOLD", None: "not judged"}
 
 
 def claim(claim: str, measured: str, *, holds: bool | None) -> dict[str, Any]:
@@ -53,11 +52,20 @@ def mean_and_range(values: np.ndarray, digits: int) -> str:
 
 
 def write(workdir: pathlib.Path, results: dict[str, Any]) -> None:
-    """Write results.json."""
-    (workdir / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    """Write results.json, whole or not at all: what has one is finished."""
+    half = workdir / "results.json.part"
+    half.write_text(json.dumps(results, indent=2) + "\n")
+    half.replace(workdir / "results.json")
 
 
-def show(claims: list[dict[str, Any]]) -> None:
-    """Print each claim with its verdict."""
-    for each in claims:
-        print(f"{each['claim']}\n  {VERDICTS[each['holds']]}: {each['measured']}")
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in plain text, its first column to the left and all others to the right."""
+    cells = [head, *rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join(
+        "  ".join(
+            text.rjust(width) if number else text.ljust(width)
+            for number, (text, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in cells
+    )

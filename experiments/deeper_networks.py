@@ -40,6 +40,11 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
     _plots.save_figure(_deeper_networks_plot.draw(found), workdir, NAME)
     _results.save_arrays(workdir, NAME, _arrays(found))
     return {
+        "main": {
+            f"{network.name}, {split}": getattr(network.tuned, f"{split}_loss")[-1].tolist()
+            for network in found
+            for split in _plots.SPLITS
+        },
         "claims": [claim for network in found for claim in _claims(network, config)],
         "order": _decay_problem.described(config),
         "networks": {network.name: _summary(network, config) for network in found},

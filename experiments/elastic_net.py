@@ -52,6 +52,11 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
     _results.save_arrays(workdir, NAME, {**arrays, **path_arrays})
     print(table(outcomes, costs))
     return {
+        "main": {
+            f"{name}, {split}": float(outcomes[name][split].mean())
+            for name in (GRID, IMPLICIT)
+            for split in ("valid", "test")
+        },
         "claims": claims(outcomes, path),
         "outcomes": {
             name: {split: values.tolist() for split, values in each.items()}
@@ -212,12 +217,11 @@ def claims(outcomes: dict[str, dict[str, np.ndarray]], path: Path) -> list[dict[
 def table(outcomes: dict[str, dict[str, np.ndarray]], costs: dict[str, int]) -> str:
     """Means and standard errors over the runs, as a table in plain text."""
     splits = {"valid": "validation loss", "test": "test error", "refitted": "of all examples"}
-    rows = [f"{'':16}" + "".join(f"{name:>18}" for name in splits.values()) + "   gradients"]
+    rows = []
     for name, each in outcomes.items():
-        cells = (_with_error(each[split]) if split in each else "" for split in splits)
-        cost = f"{costs[name]:,}" if name in costs else ""
-        rows.append(f"{name:16}" + "".join(f"{cell:>18}" for cell in cells) + f"{cost:>12}")
-    return "\n".join(rows)
+        cells = (_with_error(each[split]) if split in each else "-" for split in splits)
+        rows.append([name, *cells, f"{costs[name]:,}" if name in costs else "-"])
+    return _results.table(["", *splits.values(), "gradients"], rows)
 
 
 def _with_error(values: np.ndarray) -> str:

@@ -57,6 +57,9 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
             arrays |= {f"{name}, {way} {i}": part for i, part in enumerate(parts)}
     _results.save_arrays(workdir, NAME, arrays)
     return {
+        "main": {
+            f"leader, {name}": leader[-1].tolist() for name, (leader, _) in quantities.items()
+        },
         "claims": [*quantity_claims(quantities, *exact), *strategy_claims(played)],
         "quantities": {
             name: [part[-1].tolist() for part in pair] for name, pair in quantities.items()

@@ -46,6 +46,7 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
         },
     )
     return {
+        "main": {"λ̂": found, "best λ": crosses.optimum},
         "claims": _claims(crosses, learned, found, config.prior_high),
         "cross_validated_optimum": crosses.optimum,
         "least_cross_validated_loss": float(crosses.valid_loss.min()),

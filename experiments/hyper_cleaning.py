@@ -87,6 +87,10 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
     _results.save_arrays(workdir, NAME, arrays)
     print(table(outcomes))
     return {
+        "main": {
+            f"accuracy, {name}": [each.accuracy for each in outcomes[name]]
+            for name in (JUDGED, FILTER, ORACLE)
+        },
         "claims": claims(outcomes),
         "outcomes": {name: [_listed(each) for each in per] for name, per in outcomes.items()},
         "compile_seconds": sum(each.compile_seconds for each in tuned.values()),
@@ -211,7 +215,7 @@ def claims(outcomes: dict[str, list[Outcome]]) -> list[dict[str, Any]]:
 
 def table(outcomes: dict[str, list[Outcome]]) -> str:
     """Means over seeds, as a table in plain text."""
-    head = f"{'':30}  {'kept':26}  weighted  as tuned    F1     AUC   passes  seconds"
+    head = ["test accuracies, %", "kept", "weighted", "as tuned", "F1", "AUC", "passes", "seconds"]
     rows = []
     for name, each in outcomes.items():
         weighted, tuned, passes, seconds = (
@@ -219,12 +223,15 @@ def table(outcomes: dict[str, list[Outcome]]) -> str:
             for field in ("weighted_accuracy", "tuned_accuracy", "passes", "seconds")
         )
         f1, auc = np.mean([one.found for one in each], axis=0)
+        numbers = [
+            *(f"{100 * each:.2f}" for each in (weighted, tuned)),
+            *(f"{each:.3f}" for each in (f1, auc)),
+            f"{passes:.0f}",
+            f"{seconds:.1f}",
+        ]
         accuracies = _percent(np.array([one.accuracy for one in each]))
-        rows.append(
-            f"{name:30}  {accuracies:26}  {100 * weighted:8.2f}  {100 * tuned:8.2f}  {f1:.3f}  "
-            f"{auc:.3f}  {passes:7.0f}  {seconds:7.1f}"
-        )
-    return "\n".join([head, *rows]).replace("nan", "  -")
+        rows.append([name, accuracies, *("-" if text == "nan" else text for text in numbers)])
+    return _results.table(head, rows)
 
 
 def _percent(values: np.ndarray) -> str:

@@ -45,6 +45,14 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
     table = {field: np.array([row[i] for row in rows]) for i, field in enumerate(Row._fields)}
     _results.save_arrays(workdir, NAME, table)
     return {
+        "main": {
+            f"cosine, {method}": [
+                row.cosine
+                for row in rows
+                if row[:3] == (method, config.hypernet_steps[-1], config.main_level)
+            ]
+            for method in (PAPER, KRONECKER)
+        },
         "claims": [_claim(rows, config), _claim_hypernet(rows, config)],
         "rows": [row._asdict() for row in rows],
         "sharpness": {

@@ -103,6 +103,10 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
     }
     _results.save_arrays(workdir, NAME, {"widths": widths, **arrays})
     return {
+        "main": {
+            f"error of the widest, {name}": each.relative[-1].tolist()
+            for name, each in errors.items()
+        },
         "claims": [claim(LABELS[name], widths, each) for name, each in errors.items()],
         **{name: value.tolist() for name, value in arrays.items()},
         "widths": widths.tolist(),

@@ -54,6 +54,7 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
         },
     )
     return {
+        "main": {"λ̂": np.asarray(results[main].unconstrained).tolist(), "best λ": crosses.optimum},
         "claims": [
             _claim_optimum(crosses, results, main),
             _claim_local(crosses, learned, found),

@@ -45,6 +45,7 @@ def run(config: ConfigDict, workdir: pathlib.Path, *, resume: bool = False) -> d
     error = float(np.max(np.abs(exact.weights - np.sin(exact.hyperparams + np.pi))))
     _, linear_optimum, optimum = found.places
     return {
+        "main": {"λ_φ*": linear_optimum, "λ*": optimum, "slope": found.slope},
         "claims": [
             _claim_exact(exact, error),
             _claim_tangent(exact, linear, found),

@@ -44,6 +44,7 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
         | {f"exact theta, {name}": each for name, each in exact.items()},
     )
     return {
+        "main": {f"error, {name}": float(each[:, -1].mean()) for name, each in curves.items()},
         "claims": claims(found, exact, losses, curves),
         "quadratic_losses": losses,
         "sinusoid_errors": {name: each.mean(0).tolist() for name, each in curves.items()},

@@ -68,6 +68,11 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
         arrays |= _results.history_arrays(name, history)
     _results.save_arrays(workdir, NAME, arrays)
     return {
+        "main": {
+            f"{name}, {split}": each[split]
+            for name, each in ends.items()
+            for split in ("valid", "test")
+        },
         "claims": claims(ends, untuned, histories, counts),
         "accuracies": ends,
         "accuracies_at_the_first_decays": untuned,

@@ -17,6 +17,8 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from experiments import _claims
+
 # Style, words in HTML and words in Markdown.
 VERDICTS = {
     True: ("good", "✓ holds", "holds"),
@@ -77,16 +79,6 @@ class Figure(NamedTuple):
     command: str = ""
     seconds: float | None = None
     config: dict[str, Any] | None = None
-
-    @property
-    def judged(self) -> int:
-        """Number of claims that have a verdict."""
-        return sum(claim["holds"] is not None for claim in self.claims)
-
-    @property
-    def hold(self) -> int:
-        """Number of claims that hold."""
-        return sum(claim["holds"] is True for claim in self.claims)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -226,23 +218,12 @@ def _described(name: str) -> str:
 def _summary(figures: Sequence[Figure]) -> str:
     done = [each for each in figures if each.state == DONE]
     took = _duration(sum(each.seconds or 0 for each in done))
-    return f"{len(done)} of {len(figures)} figures; {_count(done)}; {took} in total."
+    claims = _claims.count([claim for each in done for claim in each.claims])
+    return f"{len(done)} of {len(figures)} figures; {claims}; {took} in total."
 
 
 def _verdict(figure: Figure) -> str:
-    if figure.state != DONE:
-        return figure.state
-    return _count([figure])
-
-
-def _count(figures: Sequence[Figure]) -> str:
-    """Numbers of claims that hold, of those with a verdict, and of those without."""
-    claims = sum(len(each.claims) for each in figures)
-    judged = sum(each.judged for each in figures)
-    if claims and not judged:
-        return f"{claims} claims not judged"
-    text = f"{sum(each.hold for each in figures)} of {judged} claims hold"
-    return text if judged == claims else f"{text}, {claims - judged} not judged"
+    return _claims.count(figure.claims) if figure.state == DONE else figure.state
 
 
 def _duration(seconds: float) -> str:

@@ -20,7 +20,7 @@ from experiments import (
     _search_plot,
 )
 from experiments._grouped_decays import EVERY_WEIGHT, descended, grouping, optimum, problem_on
-from experiments._search_contenders import Curve, methods
+from experiments._search_contenders import OURS, Curve, methods
 from shohypernet import ridge
 from shohypernet.batches import Data, SplitLosses
 
@@ -47,6 +47,11 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
     _plots.save_figure(_search_plot.draw(main, curves, optima, scalar), workdir, NAME)
     _plots.save_figure(by_decays, workdir, f"{NAME}_by_decays")
     return {
+        "main": {
+            f"{count:,} decays, {name}": float(np.median(curves[count][name].valid_loss[:, -1]))
+            for count in main
+            for name in (OURS, "random search")
+        },
         "claims": [
             *(_search_claims.below_all(count, curves[count]) for count in main),
             _search_claims.many_decays(curves, optima),

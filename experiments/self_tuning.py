@@ -82,6 +82,9 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
     _results.save_arrays(workdir, NAME, arrays)
     print(table(outcomes, costs))
     return {
+        "main": {
+            f"loss, {name}": outcomes[name].loss.tolist() for name in (OFF, *config.searches, TUNED)
+        },
         "claims": claims(outcomes, valid),
         "outcomes": {name: _results.listed(each._asdict()) for name, each in outcomes.items()},
         "valid_losses": _results.listed(valid),
@@ -199,7 +202,7 @@ def claims(outcomes: dict[str, Outcome], valid: dict[str, np.ndarray]) -> list[d
         ),
         _results.claim(
             "Trained again on all images, its error is at or below each search's, on average.",
-            "; ".join(f"{name} {_range(errors[name])} %" for name in (TUNED, *searches)),
+            "; ".join(f"{name} {_percent(errors[name])} %" for name in (TUNED, *searches)),
             holds=all(errors[TUNED].mean() <= errors[name].mean() for name in searches),
         ),
     ]
@@ -207,7 +210,7 @@ def claims(outcomes: dict[str, Outcome], valid: dict[str, np.ndarray]) -> list[d
         *(against_searches if searches else []),
         _results.claim(
             "Trained again on all images, its error is a fifth below that with one decay or more.",
-            f"{TUNED} {_range(errors[TUNED])} % against {_range(errors[DECAY])} %",
+            f"{TUNED} {_percent(errors[TUNED])} % against {_percent(errors[DECAY])} %",
             holds=errors[TUNED].mean() <= 0.8 * errors[DECAY].mean(),
         ),
         _results.claim(
@@ -220,17 +223,26 @@ def claims(outcomes: dict[str, Outcome], valid: dict[str, np.ndarray]) -> list[d
 
 def table(outcomes: dict[str, Outcome], costs: dict[str, tuple[int, float]]) -> str:
     """Mean and range over seeds, on the test images, as a table in plain text."""
-    head = f"{'':26}  {'test loss':25}  {'test error, %':22}  gradients  seconds to find, a seed"
+    head = ["", "test loss", "test error, %", "gradients", "seconds per seed"]
     rows = [
-        f"{name:26}  {_range(each.loss):25}  {_range(100 * each.error):22}  "
-        f"{costs[name][0]:9,}  {costs[name][1]:8.1f}"
+        [
+            name,
+            _range(each.loss),
+            _percent(100 * each.error),
+            f"{costs[name][0]:,}",
+            f"{costs[name][1]:.1f}",
+        ]
         for name, each in outcomes.items()
     ]
-    return "\n".join([head, *rows])
+    return _results.table(head, rows)
 
 
 def _range(values: np.ndarray) -> str:
     return _results.mean_and_range(values, 4)
+
+
+def _percent(values: np.ndarray) -> str:
+    return _results.mean_and_range(values, 2)
 
 
 if __name__ == "__main__":

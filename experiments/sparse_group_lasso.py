@@ -46,6 +46,11 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
     )
     print(table(outcomes))
     return {
+        "main": {
+            f"{groups} groups, {name}": float(outcomes[groups][name]["refitted"].mean())
+            for groups in outcomes
+            for name in (GRID, TWO, EACH)
+        },
         "claims": claims(outcomes, config.active_groups),
         "means": {
             str(groups): {
@@ -208,12 +213,12 @@ def claims(
 
 def table(outcomes: dict[int, dict[str, dict[str, np.ndarray]]]) -> str:
     """Mean errors as a table in plain text."""
-    rows = [f"{'':34}{'validation':>12}{'test':>12}{'refitted':>12}"]
-    for groups, each in outcomes.items():
-        for name, fields in each.items():
-            cells = "".join(f"{fields[split].mean():>12.3f}" for split in SPLITS)
-            rows.append(f"{groups:>4} groups, {name:22}{cells}")
-    return "\n".join(rows)
+    rows = [
+        [f"{groups} groups, {name}", *(f"{fields[split].mean():.3f}" for split in SPLITS)]
+        for groups, each in outcomes.items()
+        for name, fields in each.items()
+    ]
+    return _results.table(["", "validation", "test", "refitted"], rows)
 
 
 def draw(outcomes: dict[int, dict[str, dict[str, np.ndarray]]], config: Any) -> Figure:

@@ -46,6 +46,11 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
     print(table(errors, config.costs))
     published = PUBLISHED if config.data == "wine" else {}
     return {
+        "main": {
+            f"γ = {cost:g}, {name}": float(errors[name][at].mean())
+            for at, cost in enumerate(config.costs)
+            for name in (EXACT, CENTERED)
+        },
         "claims": claims(errors, config.costs, many, published),
         "test_errors": {name: each.mean(1).tolist() for name, each in errors.items()},
         "seconds": seconds,
@@ -164,12 +169,8 @@ def claims(
 
 def table(errors: dict[str, np.ndarray], costs: tuple[float, ...]) -> str:
     """Mean test errors as a table in plain text."""
-    head = f"{'':26}" + "".join(f"  γ = {cost:<8g}" for cost in costs)
-    rows = [
-        f"{name:26}" + "".join(f"  {mean:<12.5g}" for mean in each.mean(1))
-        for name, each in errors.items()
-    ]
-    return "\n".join([head, *rows])
+    rows = [[name, *(f"{mean:.5g}" for mean in each.mean(1))] for name, each in errors.items()]
+    return _results.table(["test error", *(f"γ = {cost:g}" for cost in costs)], rows)
 
 
 def draw(errors: dict[str, np.ndarray], costs: tuple[float, ...], config: Any) -> Figure:

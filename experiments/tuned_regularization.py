@@ -64,6 +64,7 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
     )
     print(table(outcomes, costs))
     return {
+        "main": {f"loss, {name}": each.loss.tolist() for name, each in outcomes.items()},
         "claims": claims(outcomes, costs),
         "outcomes": {name: _results.listed(each._asdict()) for name, each in outcomes.items()},
         "hyperparams": {name: _results.listed(each) for name, each in recipes.items()},
@@ -178,13 +179,11 @@ def claims(
 
 def table(outcomes: dict[str, Outcome], costs: dict[str, dict[str, float]]) -> str:
     """Mean and range over seeds, on the test images, as a table in plain text."""
-    head = f"{'':18}  {'test loss':24}  {'test accuracy':24}  gradients  seconds to find"
-    rows = [
-        f"{name:18}  {_range(each.loss):24}  {_range(each.accuracy):24}  "
-        f"{costs[name]['gradient_evaluations']:9,}  {costs[name]['seconds']:7.1f}"
-        for name, each in outcomes.items()
-    ]
-    return "\n".join([head, *rows])
+    rows = []
+    for name, each in outcomes.items():
+        cost, seconds = costs[name]["gradient_evaluations"], costs[name]["seconds"]
+        rows.append([name, *map(_range, each), f"{cost:,}", f"{seconds:.1f}"])
+    return _results.table(["", "test loss", "test accuracy", "gradients", "seconds"], rows)
 
 
 def _range(values: np.ndarray) -> str:

@@ -59,7 +59,7 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
         tuned[name] = Tuned(chosen, gains)
         gain = reference.gain(chosen.result.history.valid_loss[-1])
         print(
-            f"{name:<20} step sizes {chosen.inner_rate:g}, {chosen.hyper_rate:g}  "
+            f"{name:<24} step sizes {chosen.inner_rate:g}, {chosen.hyper_rate:g}  "
             f"{chosen.result.history.seconds[-1]:6.1f} s  G {np.mean(gain):6.2f}  "
             f"G of its decays {np.mean(gains):6.2f}",
             flush=True,
@@ -68,6 +68,7 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
     _plots.save_figure(_draw(tuned, reference), workdir, NAME)
     _results.save_arrays(workdir, NAME, _arrays(tuned, reference))
     return {
+        "main": {name: one.history.valid_loss[-1].tolist() for name, one in tuned.items()},
         "claims": [_claim_faster(tuned), _claim_overfits_less(tuned)],
         "order": f"{config.data}, {config.train_examples:,} + {config.valid_examples:,} examples",
         "best_scalar": reference.scalar_losses._asdict(),

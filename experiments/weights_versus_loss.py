@@ -106,6 +106,7 @@ def _findings(drawn: Drawn, true: np.ndarray, inferred: dict[str, np.ndarray]) -
     chosen = np.take_along_axis(away, processes.argmin(axis=1)[:, None], axis=1)
     farther = float((away < chosen).mean())
     return {
+        "main": {f"spread, {name}": each["range_90"] for name, each in found.items()},
         "claims": _inference_claims.claims(found, trends, float(true.min()), farther),
         "errors": found,
         "mean_error_by_tenths": trends,

@@ -127,6 +127,29 @@ def test_network_fidelity(tmp_path):
     assert results["found"]["centered, Kronecker"]["0.001"]["cosine"] > 0.5
 
 
+@pytest.mark.parametrize(
+    ("converged", "holds", "measured"),
+    [
+        ((0.9, 0.999), True, "cosines at dampings 0.01, where the reference has converged: "),
+        ((0.9, 0.9), None, "the reference has converged at none of the dampings"),
+    ],
+)
+def test_fidelity_is_judged_only_where_the_reference_has_converged(converged, holds, measured):
+    # Where it has not, the paper's hypernet would be nearer.
+    found = {
+        name: {
+            damping: {"cosine": cosine, "converged": each}
+            for damping, cosine, each in zip((1e-3, 1e-2), cosines, converged, strict=True)
+        }
+        for name, cosines in zip(
+            network_fidelity.NAMES, ((0.9, 0.1), (0, 0), (0, 0), (0.2, 0.3)), strict=True
+        )
+    }
+    claim = network_fidelity._claim(found)
+    assert claim["holds"] is holds
+    assert claim["measured"].startswith(measured)
+
+
 @pytest.mark.parametrize(("per", "shape"), [("model", ()), ("output", (CLASSES,))])
 def test_decays_are_in_natural_units(per, shape, data):
     problem = _decay_problem.problem_on(data)
