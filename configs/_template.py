@@ -10,7 +10,9 @@ runs, in a wide space).
     python -m experiments._template --config=configs/_template.py --workdir=DIR
 
 takes four minutes of CPU time; `:quick` takes seconds, and judges no claim. Last, say how the
-settings were chosen: they are those of the README's first example, without any search.
+settings were chosen: step sizes and lengths are those of the README's first example, and not
+searched. Shorter lists of hyperparameters were tried first: of three alone (shift, dropout of the
+inputs, decay) random search finds a better choice, 0.19 against 0.22.
 """
 
 from ml_collections import ConfigDict
