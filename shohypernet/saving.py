@@ -49,7 +49,7 @@ def save(path: str | os.PathLike, tree: Any, *, overwrite: bool = False) -> None
       FileExistsError: if the file exists and overwrite is false.
       TypeError: for anything else in the tree, naming where it is; nothing is written.
     """
-    path = pathlib.Path(path)
+    path = pathlib.Path(path).expanduser()
     arrays: dict[str, np.ndarray] = {}
     described = {"format": FORMAT, "tree": _describe(tree, arrays, "the tree")}
     arrays[_DESCRIPTION] = np.frombuffer(json.dumps(described).encode(), np.uint8)
@@ -79,7 +79,7 @@ def load(path: str | os.PathLike, *, kind: type[Kind] | None = None) -> Any:
       FileNotFoundError: if there is no such file.
       ValueError: if it is damaged, was not written by `save`, or holds something else.
     """
-    path = pathlib.Path(path)
+    path = pathlib.Path(path).expanduser()
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}

@@ -132,7 +132,7 @@ def layers_of(
     Raises:
       ValueError: if `problem.init` calls no Flax Linen module.
     """
-    called = _called(problem)
+    called = _called(problem, types or {})
     if not called:
         raise ValueError(
             "curvature factors are read off Flax Linen modules, but problem.init calls none. Write "
@@ -145,15 +145,15 @@ def layers_of(
         return [i for i, (names, _) in enumerate(leaves) if names[-len(path) :] == path]
 
     found = []
-    for path, module in called.items():
-        kind = _type(module, types or {})
-        if kind is None or not kind.supports(module):
+    for path, known in called.items():
+        if known is None:
             continue
+        kind, features = known
         kernels, biases = ending((*path, kind.weights)), ending((*path, kind.bias))
         if len(kernels) != 1 or len(biases) > 1:
             continue
         kernel = leaves[kernels[0]][1]
-        outputs = math.prod(kernel.shape[kernel.ndim - kind.features(module) :])
+        outputs = math.prod(kernel.shape[kernel.ndim - features :])
         inputs = math.prod(kernel.shape) // outputs + len(biases)
         bias = biases[0] if biases else None
         dtype = jnp.promote_types(kernel.dtype, jnp.float32)
@@ -161,14 +161,24 @@ def layers_of(
     return tuple(found)
 
 
-def _called(problem: Problem) -> dict[tuple[str, ...], nn.Module]:
-    """The modules whose `__call__` a problem's `init` calls, and no other method, by path."""
-    called: dict[tuple[str, ...], nn.Module] = {}
+def _called(
+    problem: Problem, types: Mapping[type[nn.Module], LayerType]
+) -> dict[tuple[str, ...], tuple[LayerType, int] | None]:
+    """The modules whose `__call__` a problem's `init` calls, and no other method, by path.
+
+    Each by its type and its number of features' axes, for a module holds arrays of the trace; None
+    for one of another type.
+    """
+    called: dict[tuple[str, ...], tuple[LayerType, int] | None] = {}
     otherwise = set()
+
+    def known(module: nn.Module) -> tuple[LayerType, int] | None:
+        kind = _type(module, types)
+        return (kind, kind.features(module)) if kind and kind.supports(module) else None
 
     def note(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
         if context.method_name == "__call__":
-            called.setdefault(context.module.path, context.module)
+            called.setdefault(context.module.path, known(context.module))
         elif context.method_name != "setup":
             otherwise.add(context.module.path)
         return call(*args, **kwargs)
@@ -176,7 +186,7 @@ def _called(problem: Problem) -> dict[tuple[str, ...], nn.Module]:
     with nn.intercept_methods(note):
         # A function of its own, for JAX remembers what it traced before.
         jax.eval_shape(lambda key: problem.init(key), jax.random.key(0))
-    return {path: module for path, module in called.items() if path not in otherwise}
+    return {path: each for path, each in called.items() if path not in otherwise}
 
 
 def _type(module: nn.Module, types: Mapping[type[nn.Module], LayerType]) -> LayerType | None:

@@ -1,7 +1,7 @@
 """The loop of a run: chunks of steps, an evaluation after each, callbacks, log and checkpoints."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -50,7 +50,7 @@ def execute(run: Run, progress: bool | None) -> Result:
     started = time.perf_counter()
     chunks = _traced(run, seed_keys, done)
     state, best, records = _restored(run, done) if done else _started(run, seed_keys)
-    compiled = {steps: chunk.lower().compile() for steps, chunk in chunks.items()}
+    compiled = {steps: _compiled(run, steps, chunk) for steps, chunk in chunks.items()}
     compile_seconds = time.perf_counter() - started
 
     last, lost = records[-1], health.lost_before(records, plan.seeds, data)
@@ -116,6 +116,13 @@ def _traced(run: Run, seed_keys: jax.Array, done: int) -> dict[int, Any]:
         traces = made.start_trace, chunk.jaxpr
         consistency.require_movable(run.problem, run.method, made.like, run.data, run.plan, traces)
     return chunks
+
+
+def _compiled(run: Run, steps: int, traced: Any) -> Callable[..., Any]:
+    # Of a single seed every function is given numbers then, and one may step through a loss.
+    if jax.config.jax_disable_jit:  # pyright: ignore
+        return run.programs.chunk(steps)
+    return traced.lower().compile()
 
 
 def _started(run: Run, seed_keys: jax.Array) -> tuple[Any, Best, list[History]]:

@@ -88,6 +88,7 @@ def splits(data: Any, function: str = "fit") -> Data:
     for name, split in zip(Data._fields, data, strict=True):
         if name == "test" and split is None:
             continue
+        _require_whole_numbers_kept(function, name, split)
         shapes = [np.shape(leaf) for leaf in jax.tree.leaves(split)]
         rows = {shape[:1] for shape in shapes}
         if len(rows) != 1 or rows <= {(), (0,)}:
@@ -96,6 +97,25 @@ def splits(data: Any, function: str = "fit") -> Data:
                 f"more, but have shapes {shapes}."
             )
     return Data(*(jax.tree.map(jnp.asarray, split) for split in data))
+
+
+def _require_whole_numbers_kept(function: str, name: str, split: Any) -> None:
+    """Refuse whole numbers that JAX's 32 bits would change, such as identifiers."""
+    for path, leaf in jax.tree.leaves_with_path(split):
+        there = np.asarray(leaf) if isinstance(leaf, np.ndarray) else np.empty(0)
+        here = jax.dtypes.canonicalize_dtype(there.dtype) if there.dtype.kind in "iuf" else None
+        if here is None or here == there.dtype or not there.size:
+            continue
+        whole = np.isfinite(there) & (there == np.floor(there))
+        with np.errstate(over="ignore", invalid="ignore"):
+            changed = whole & (there.astype(here).astype(there.dtype) != there)
+        if changed.any() and (there.dtype.kind != "f" or whole.all()):
+            raise ValueError(
+                f"data.{name}{jax.tree_util.keystr(path)} holds the whole number "
+                f"{there[changed].flat[0]}, which {here.name} can't hold, in which {function}() "
+                "would keep it. Number them anew, as by np.unique(ids, return_inverse=True), or "
+                "allow 64 bits: jax.config.update('jax_enable_x64', True)."
+            )
 
 
 def named_mesh(mesh: Any) -> Mesh | None:

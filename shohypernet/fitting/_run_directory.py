@@ -41,7 +41,7 @@ COMPUTED_WITH = "shohypernet", "jax", "jaxlib", "optax"
 
 def holds_run(path: str | os.PathLike) -> bool:
     """Whether a folder holds a run to resume."""
-    return (pathlib.Path(path) / "run.json").exists()
+    return (_absolute(path) / "run.json").exists()
 
 
 def read_identity(path: str | os.PathLike) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def read_identity(path: str | os.PathLike) -> dict[str, Any]:
       FileNotFoundError: if the folder holds no run.
       ValueError: if run.json is damaged.
     """
-    described = pathlib.Path(path).absolute() / "run.json"
+    described = _absolute(path) / "run.json"
     if not described.exists():
         raise FileNotFoundError(f"{described.parent} holds no run to resume (no run.json).")
     try:
@@ -88,7 +88,7 @@ class RunDirectory:
         self, path: str | os.PathLike, identity: Mapping[str, Any], *, resume: bool
     ) -> None:
         """Claim the folder; nothing of the run is written before `begin`."""
-        self.path = pathlib.Path(path).absolute()
+        self.path = _absolute(path)
         described = {"format": FORMAT, "versions": _versions(), **identity}
         self._identity = json.dumps(described, indent=2, default=_plain)
         self._checkpoints = self.path / "checkpoints"
@@ -177,6 +177,10 @@ class RunDirectory:
                 stacklevel=4,  # who called fit
             )
         return step
+
+
+def _absolute(path: str | os.PathLike) -> pathlib.Path:
+    return pathlib.Path(path).expanduser().absolute()
 
 
 def _checkpointer() -> Any:

@@ -86,7 +86,10 @@ def hypergradient(
     inputs = inner_loop.inputs(key, train_batches)
     before = jax.tree.map(lambda leaf: leaf[: steps - last], inputs)
     through = jax.tree.map(lambda leaf: leaf[steps - last :], inputs)
-    state, first_losses = train(hyperparams, state, before)
+    first_losses = []
+    if last < steps:
+        state, losses = train(hyperparams, state, before)
+        first_losses.append(losses)
 
     def outer(hyperparams: Hyperparams) -> tuple[jax.Array, tuple[TrainState, jax.Array]]:
         end, losses = train(hyperparams, state, through)
@@ -97,7 +100,7 @@ def hypergradient(
     return Hypergradient(
         gradient=gradient,
         state=end,
-        train_loss=jnp.mean(jnp.concatenate([first_losses, losses])),
+        train_loss=jnp.mean(jnp.concatenate([*first_losses, losses])),
         valid_loss=valid_loss,
         gradient_evaluations=steps + 2 * last + 1 + segments.recomputed(last, segment),
     )

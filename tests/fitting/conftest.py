@@ -50,6 +50,9 @@ class Once:
             self.jaxpr = self._traced.jaxpr
         return self
 
+    def __call__(self, *arguments):  # without compilation
+        return self._jitted(*arguments)
+
     def lower(self):
         return self
 
