@@ -30,9 +30,14 @@ DEFAULT_PRIOR = (1e-6, 1e2)  # of `log`
 
 
 def real(loc: float = 0.0, scale: float = 1.0) -> Spec:
-    """Any real number, unchanged; prior N(loc, scale²)."""
+    """Any real number, unchanged; prior N(loc, scale²).
+
+    Raises:
+      ValueError: unless loc is finite and scale > 0, or where float32 can't hold the prior.
+    """
     validation.require(math.isfinite(loc), f"real() needs a finite loc, got {loc}.")
     validation.positive("real", scale=scale)
+    specs.require_numbers_between("real", loc - 3 * scale, loc + 3 * scale)
     return specs.Real(loc, scale)
 
 
@@ -57,7 +62,8 @@ def log(
         them.
 
     Raises:
-      ValueError: unless 0 < low < high, or for bounds and a prior at once.
+      ValueError: unless 0 < low < high, for bounds and a prior at once, or for a range that float32
+        can't hold.
     """
     if low is None and high is None:
         low, high = DEFAULT_PRIOR if prior is None else prior
@@ -75,15 +81,23 @@ def log(
 def _require_log_bounds(low: float, high: float) -> None:
     ordered = 0 < low < high < math.inf
     validation.require(ordered, f"log() needs 0 < low < high, got {low} and {high}.")
+    smallest = float(np.finfo(np.float32).tiny)
+    validation.require(
+        low >= smallest,
+        f"log() needs low to be {smallest:.4g} or more, below which float32 has no numbers of full "
+        f"precision, got {low}; measure the hyperparameter in another unit.",
+    )
+    specs.require_numbers_between("log", low, high)
 
 
 def bounded(low: float, high: float) -> Spec:
     """A number between two bounds: value = low + (high − low)·sigmoid(λ); prior uniform.
 
     Raises:
-      ValueError: unless low < high, both finite.
+      ValueError: unless low < high, both finite, or for a range that float32 can't hold.
     """
     validation.require_bounds("bounded", low, high)
+    specs.require_numbers_between("bounded", low, high)
     return specs.Bounded(low, high)
 
 
