@@ -7,6 +7,7 @@ builders alone.
 import dataclasses
 import math
 import numbers
+import re
 from typing import Any, ClassVar
 
 import jax
@@ -16,6 +17,7 @@ import numpy as np
 from shohypernet._internal import validation
 from shohypernet.types import Key
 
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # of an object, which differs from process to process
 FEWEST_NUMBERS = 1_000  # of float32 in the range of a hyperparameter
 
 
@@ -44,6 +46,11 @@ class Spec:
     def encode(self, value: Any) -> jax.Array:
         """Unconstrained values, the inverse of `decode`; infinite or NaN where there are none."""
         raise NotImplementedError
+
+    def holds(self, value: Any) -> bool:
+        """Whether a value is a choice of a category, even one that is a tree, such as a tuple."""
+        del value
+        return False
 
     def as_text(self) -> "Spec":
         """The same spec with choices as text, which files can hold."""
@@ -214,10 +221,18 @@ class Categorical(Spec):
     @property
     def labels(self) -> list[str]:
         """The choices as texts that differ, numbered where they would not, as of 1 and "1"."""
-        names = [str(choice) for choice in self.choices]
+        names = [
+            getattr(choice, "__name__", None) or _ADDRESS.sub("", str(choice))
+            for choice in self.choices
+        ]
         if len(set(names)) == len(names):
             return names
         return [f"{index}: {name}" for index, name in enumerate(names)]
+
+    def holds(self, value: Any) -> bool:
+        leaves = jax.tree.leaves(value)
+        arrays = any(isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves)
+        return not arrays and value in self.choices
 
     def as_text(self) -> Spec:
         plain = all(isinstance(choice, bool | int | float | str | None) for choice in self.choices)
@@ -233,7 +248,10 @@ class Categorical(Spec):
     def encode(self, value: Any) -> jax.Array:
         if isinstance(value, jax.Array):
             return self._index.encode(value)
-        codes = np.vectorize(self._code, otypes=[float])(np.asarray(value, object))
+        if self.holds(value):
+            codes = self._code(value)
+        else:
+            codes = np.vectorize(self._code, otypes=[float])(np.asarray(value, object))
         return self._index.encode(jnp.asarray(codes, jnp.result_type(float)))
 
     def sample(self, key: Key, shape: tuple[int, ...]) -> jax.Array:

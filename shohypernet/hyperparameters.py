@@ -166,7 +166,7 @@ def encode(space: Space, values: Hyperparams) -> Hyperparams:
     """
 
     def checked(spec: Spec, below: Any) -> Any:
-        unconstrained = jax.tree.map(spec.encode, below)
+        unconstrained = jax.tree.map(spec.encode, below, is_leaf=spec.holds)
         if not all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(unconstrained)):
             raise ValueError(
                 f"{below} is not strictly inside the range of its {spec.kind}() hyperparameter; "
@@ -196,7 +196,11 @@ def require_prefix(space: Space, hyperparams: Hyperparams) -> None:
 
 def broadcast_space(space: Space, like: Hyperparams) -> Any:
     """The spec of each leaf, in a tree like `like`."""
-    return _map(lambda spec, below: jax.tree.map(lambda _: spec, below), space, like)
+
+    def repeated(spec: Spec, below: Any) -> Any:
+        return jax.tree.map(lambda _: spec, below, is_leaf=spec.holds)
+
+    return _map(repeated, space, like)
 
 
 def _map(function: Callable[[Spec, Any], Any], space: Space, hyperparams: Hyperparams) -> Any:

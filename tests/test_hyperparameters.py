@@ -203,6 +203,10 @@ def test_values_out_of_range_are_refused(spec, value):
         ((1, 2, 4), np.array([4, 1]), [2, 0]),
         ((1, 2, 4), jnp.array([2, 0]), [2, 0]),
         ((True, False), False, 1),
+        # Trees of their own, and functions.
+        (((64,), (64, 64), None), (64, 64), 1),
+        (((64,), (64, 64), None), None, 2),
+        ((jnp.tanh, jax.nn.relu), jax.nn.relu, 1),
     ],
 )
 def test_categories_are_encoded_by_name(choices, value, indices):
@@ -211,6 +215,12 @@ def test_categories_are_encoded_by_name(choices, value, indices):
     assert jnp.issubdtype(encoded.dtype, jnp.floating)
     np.testing.assert_array_equal(encoded, indices)
     np.testing.assert_array_equal(hp.encode(spec, hp.decode(spec, encoded)), encoded)
+
+
+def test_a_branch_of_choices_is_a_tree_of_them():
+    spec = hp.categorical((64,), (64, 64))
+    found = hp.encode({"widths": spec}, {"widths": {"one": (64,), "two": [(64, 64), (64,)]}})
+    assert jax.tree.map(float, found) == {"widths": {"one": 0.0, "two": [1.0, 0.0]}}
 
 
 # --- prefix trees -----------------------------------------------------------------------------

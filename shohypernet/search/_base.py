@@ -51,8 +51,8 @@ class Asker(NamedTuple):
       init: `init(key) -> state`.
       ask: `ask(key, state) -> (state, proposal)`; None in place of a proposal ends the search.
       tell: `tell(state, proposal, losses) -> state`, with the validation losses of the proposal's
-        trials, shape (P,): infinite for one that diverged, and for one that the budget did not
-        allow any more.
+        trials, shape (P,): infinite for one that diverged, NaN for one that the budget did not
+        allow any more, or that was interrupted.
       identify: `identify(state, identity)`, called once before the first proposal, for a search
         whose trials outlive the run: raises ValueError if those that it has are of a search with
         another description, by name. None for a search without such trials.

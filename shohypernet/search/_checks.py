@@ -69,8 +69,12 @@ def form(key: Key, space: Space, hyperparams: Any) -> Hyperparams:
     # A tree may be callable too, as an Equinox module is.
     if callable(hyperparams) and jax.tree_util.all_leaves([hyperparams]):
         hyperparams = jax.eval_shape(hyperparams, key)
-    hp.require_prefix(space, hyperparams)
-    return jax.tree.map(lambda leaf: np.zeros(np.shape(leaf), np.float32), hyperparams)
+    specs = hp.broadcast_space(space, hyperparams)
+
+    def zeros(spec: hp.Spec, leaf: Any) -> np.ndarray:
+        return np.zeros(() if spec.holds(leaf) else np.shape(leaf), np.float32)
+
+    return jax.tree.map(zeros, specs, hyperparams)
 
 
 def require_consistent(

@@ -47,7 +47,7 @@ def identity(
     specs = jax.tree.leaves(hp.broadcast_space(problem.space, like))
     shapes = by_path(np.shape, like)
     of_space = {
-        f"space.{name or 'value'}": f"{spec}, shape {list(shape)}"
+        f"space.{name or 'value'}": f"{spec.as_text()}, shape {list(shape)}"
         for (name, shape), spec in zip(shapes.items(), specs, strict=True)
     }
     of_data = {f"data.{name}": text for name, text in describe(data, contents=True).items()}

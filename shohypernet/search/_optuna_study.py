@@ -28,7 +28,7 @@ from shohypernet.search._identity import differences
 from shohypernet.search._unit_cube import UnitCube
 
 SQLITE_PATIENCE = 60.0  # seconds to wait for another process to let go of the file
-IDENTITY, EXHAUSTED = "search", "exhausted"  # attributes of the study
+IDENTITY, CHOICES, EXHAUSTED = "search", "choices", "exhausted"  # attributes of the study
 UNLIKELY = 1e-3  # of an unbounded prior, what is left out at either end
 
 
@@ -78,6 +78,13 @@ class Study:
         )
         # By this a sampler says that it has tried all points; Optuna allows it in `optimize` alone.
         self.optuna.stop = lambda: self.optuna.set_user_attr(EXHAUSTED, True)
+        labels = {
+            name: spec.labels
+            for name, spec in zip(cube.names, cube.specs, strict=True)
+            if isinstance(spec, Categorical)
+        }
+        if labels and CHOICES not in self.optuna.user_attrs:  # for people who look at the study
+            self.optuna.set_user_attr(CHOICES, labels)
         self._cube, self._heartbeat = cube, heartbeat
         self._distributions = dict(zip(cube.names, map(_distribution, cube.specs), strict=True))
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
@@ -129,12 +136,7 @@ class Study:
             trial = self.optuna.ask(self._distributions)
         self._beat([trial.number])
         trial.set_user_attr("worker", self._worker)
-        values = [
-            # Of a category, the index.
-            self._distributions[name].to_internal_repr(trial.params[name])
-            for name in self._cube.names
-        ]
-        return trial.number, np.array(values)
+        return trial.number, np.array([trial.params[name] for name in self._cube.names], float)
 
     def surplus(self, numbers: Iterable[int], most: int | None) -> list[int]:
         """Those trials that came second, where two processes took one last place."""
@@ -145,12 +147,13 @@ class Study:
         return sorted({trial.number for trial in counted[most:]} & set(numbers))
 
     def tell(self, number: int, loss: float) -> None:
-        """End a trial: complete with a finite loss, failed with another."""
-        # A trial is finished already if this process was taken for dead.
-        if np.isfinite(loss):
-            self.optuna.tell(number, loss, skip_if_finished=True)
-        else:
+        """End a trial: complete with its loss, infinite if it diverged; failed with NaN."""
+        # Samplers ignore a failed trial, and so would go back to where trials diverge. A trial is
+        # finished already if this process was taken for dead.
+        if np.isnan(loss):
             self.optuna.tell(number, state=TrialState.FAIL, skip_if_finished=True)
+        else:
+            self.optuna.tell(number, loss, skip_if_finished=True)
 
     def start_beating(self, numbers: list[int]) -> None:
         """Record heartbeats of some trials, in a thread, until `stop_beating`."""
@@ -242,7 +245,8 @@ class _ByNumber(BaseSampler):
 
 def _distribution(spec: Spec) -> BaseDistribution:
     if isinstance(spec, Categorical):
-        return CategoricalDistribution(spec.labels)
+        # By index, for Optuna takes choices that are spelt alike for one, and no functions.
+        return CategoricalDistribution(range(len(spec.choices)))
     low, high = spec.bounds
     if not spec.differentiable:
         return IntDistribution(int(low), int(high))

@@ -112,7 +112,7 @@ class SeedSearch:
                 self.best = Best(chosen, state.params, state.model_state, valid, test)
         self._hyperparams.append(hyperparams)
         self._keep(proposal, outcome)
-        losses = np.full(len(asked.trials), np.inf)
+        losses = np.full(len(asked.trials), np.nan)
         finite = np.isfinite(outcome.valid_loss)
         losses[: len(finite)] = np.where(finite, outcome.valid_loss, np.inf)
         self._asked = None
@@ -131,7 +131,7 @@ class SeedSearch:
         """Tell the method that a proposal which it still waits for wasn't trained."""
         if self._asked is not None:
             asked, self._asked = self._asked, None
-            losses = np.full(len(asked.trials), np.inf)
+            losses = np.full(len(asked.trials), np.nan)
             self.state = self._asker.tell(self.state, asked, losses)
 
     def measurements(self) -> tuple[list[np.ndarray], Hyperparams]:

@@ -72,12 +72,14 @@ def optuna_search(
     """Search by one of Optuna's samplers, for up to a hundred hyperparameters or so.
 
     Args:
-      sampler: a function from a seed to a sampler, such as `lambda seed: CmaEsSampler(seed=seed)`.
-        It is called for each trial; one that keeps to a sequence, as `QMCSampler`, ignores the
-        seed.
+      sampler: a function from a seed to a sampler, such as
+        `lambda seed: optuna.samplers.NSGAIISampler(seed=seed)`. It is called for each trial; one
+        that keeps to a sequence, as `QMCSampler`, ignores the seed. Parameters are named by their
+        paths, such as "decay[3]", and a category's choices by their index.
       steps: updates of w for each trial.
       population: trials in a proposal.
-      trials: trials to complete, by all processes that share the study; None for no end.
+      trials: trials to train, diverged ones included, by all processes that share the study; None
+        for no end.
       storage: an SQLAlchemy URL such as "sqlite:///study.db" or "postgresql://…", where the study
         is kept and shared; None for memory. All seeds of a run share it then. A run with another
         space, data, losses, optimizer or number of steps is refused, naming what differs.
@@ -87,7 +89,7 @@ def optuna_search(
 
     Returns:
       A Search that ends after `trials`, or once an exhaustive sampler has tried all points, which
-      `GridSampler` and `BruteForceSampler` say. A diverged trial counts as failed.
+      `GridSampler` and `BruteForceSampler` say. A diverged trial has an infinite loss in the study.
 
     Raises:
       ValueError: for sizes below 1; by `run`, for an empty space or a study of another search.
@@ -133,7 +135,7 @@ def _ask(study: Any, most: int | None, wanted: int, heartbeat: int) -> list[tupl
         asked = [study.ask() for _ in range(places)]
         surplus = study.surplus([number for number, _ in asked], most)
         for number in surplus:
-            study.tell(number, np.inf)
+            study.tell(number, np.nan)
         asked = [pair for pair in asked if pair[0] not in surplus]
         if asked or not waiting:
             return asked

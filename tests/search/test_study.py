@@ -1,5 +1,7 @@
 """Stored studies: of one search only, and ended by samplers that have tried every point."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -68,6 +70,20 @@ def test_the_same_functions_made_again_are_the_same():
     assert not differences(described(), described())
 
 
+def test_functions_are_choices_by_their_names():
+    """Of a process that made them again, at other addresses."""
+
+    def spaces():
+        def square(x):
+            return x**2
+
+        return {"a": hp.categorical(square, functools.partial(square, 1), (64, 64))}
+
+    assert not differences(described(space=spaces()), described(space=spaces()))
+    fewer = hp.categorical(*spaces()["a"].choices[:2])
+    assert differences(described(space=spaces()), described(space={"a": fewer}))
+
+
 def test_what_two_releases_of_jax_trace_is_not_compared(monkeypatch):
     here = described()
     monkeypatch.setattr(jax, "__version__", "0.0.1")
@@ -94,7 +110,7 @@ def test_a_study_of_another_search_is_refused_and_says_what_differs(search, tmp_
 
 
 EXHAUSTIVE = {
-    "grid": lambda seed: optuna.samplers.GridSampler({"a": [1, 2, 3], "b": ["u", "v"]}, seed=0),
+    "grid": lambda seed: optuna.samplers.GridSampler({"a": [1, 2, 3], "b": [0, 1]}, seed=0),
     "brute force": lambda seed: optuna.samplers.BruteForceSampler(seed=0),
 }
 POINTS = {"a": hp.integer(1, 3), "b": hp.categorical("u", "v")}
