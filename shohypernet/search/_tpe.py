@@ -23,6 +23,9 @@ DEFAULT_NAME = "shohypernet"
 DEFAULT_HEARTBEAT = 60
 
 
+Storage = Any  # a URL, a path, an optuna.storages.BaseStorage or None; Optuna is an extra
+
+
 class State(NamedTuple):
     """State of `tpe` and `optuna_search`.
 
@@ -39,7 +42,7 @@ def tpe(
     steps: int,
     population: int = 1,
     trials: int | None = None,
-    storage: str | None = None,
+    storage: Storage = None,
     study_name: str = DEFAULT_NAME,
     heartbeat: int = DEFAULT_HEARTBEAT,
 ) -> Search:
@@ -65,7 +68,7 @@ def optuna_search(
     steps: int,
     population: int = 1,
     trials: int | None = None,
-    storage: str | None = None,
+    storage: Storage = None,
     study_name: str = DEFAULT_NAME,
     heartbeat: int = DEFAULT_HEARTBEAT,
 ) -> Search:
@@ -80,12 +83,13 @@ def optuna_search(
       population: trials in a proposal.
       trials: trials to train, diverged ones included, by all processes that share the study; None
         for no end.
-      storage: an SQLAlchemy URL such as "sqlite:///study.db" or "postgresql://…", where the study
-        is kept and shared; None for memory. All seeds of a run share it then. A run with another
-        space, data, losses, optimizer or number of steps is refused, naming what differs.
+      storage: where the study is kept and shared, by all seeds of a run too: an SQLAlchemy URL
+        such as "sqlite:///study.db" or "postgresql://…"; a `pathlib.Path` of a journal file, which
+        may lie on a network's file system; or a storage of Optuna's. None for memory. A run with
+        another space, data, losses, optimizer or number of steps is refused, naming what differs.
       study_name: name of the study there.
-      heartbeat: seconds between heartbeats. A trial without one for twice as long is that of a
-        dead process, and whoever asks next picks it up.
+      heartbeat: seconds between heartbeats, the same in all processes. A trial without one for
+        twice as long is that of a dead process, and whoever asks next picks it up.
 
     Returns:
       A Search that ends after `trials`, or once an exhaustive sampler has tried all points, which
@@ -120,10 +124,10 @@ def optuna_search(
             if not asked:
                 return state, None
             numbers, values = map(np.array, zip(*asked, strict=True))
-            state.study.start_beating(numbers.tolist())
+            state.study.start_beating()
             return state, Proposal(numbers, cube.encode(values), steps)
 
-        return Asker(init, ask, _tell, _identify if storage else None)
+        return Asker(init, ask, _tell, None if storage is None else _identify)
 
     return Search(bind, steps)
 
