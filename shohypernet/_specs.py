@@ -67,6 +67,10 @@ class Spec:
         """
         raise NotImplementedError
 
+    def cdf(self, unconstrained: Any) -> jax.Array:
+        """The inverse of `quantile`: 0 or 1 outside the prior, the middle of its bin for a code."""
+        raise NotImplementedError
+
 
 @dataclasses.dataclass(frozen=True)
 class Real(Spec):
@@ -91,6 +95,9 @@ class Real(Spec):
 
     def quantile(self, unit: Any) -> jax.Array:
         return self.loc + self.scale * jax.scipy.special.ndtri(unit)
+
+    def cdf(self, unconstrained: Any) -> jax.Array:
+        return jax.scipy.special.ndtr((unconstrained - self.loc) / self.scale)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +124,10 @@ class Log(Spec):
 
     def quantile(self, unit: Any) -> jax.Array:
         return math.log(self.low) + (math.log(self.high) - math.log(self.low)) * unit
+
+    def cdf(self, unconstrained: Any) -> jax.Array:
+        lowest, highest = math.log(self.low), math.log(self.high)
+        return jnp.clip((unconstrained - lowest) / (highest - lowest), 0, 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,6 +156,9 @@ class Bounded(Spec):
 
     def quantile(self, unit: Any) -> jax.Array:
         return jax.scipy.special.logit(unit)
+
+    def cdf(self, unconstrained: Any) -> jax.Array:
+        return jax.nn.sigmoid(unconstrained)
 
     def _logit(self, value: jax.Array, fraction: jax.Array) -> jax.Array:
         """Infinite at the bounds, NaN outside; a fraction may be rounded beyond 1 at a bound."""
@@ -205,6 +219,9 @@ class Integer(Spec):
         bins = self.high - self.low + 1
         return jnp.minimum(self.low + jnp.floor(bins * unit), self.high)
 
+    def cdf(self, unconstrained: Any) -> jax.Array:
+        return (self.decode(unconstrained) - self.low + 0.5) / (self.high - self.low + 1)
+
 
 @dataclasses.dataclass(frozen=True)
 class Categorical(Spec):
@@ -259,6 +276,9 @@ class Categorical(Spec):
 
     def quantile(self, unit: Any) -> jax.Array:
         return self._index.quantile(unit)
+
+    def cdf(self, unconstrained: Any) -> jax.Array:
+        return self._index.cdf(unconstrained)
 
     def _code(self, value: Any) -> Any:
         if value in self.choices:

@@ -53,6 +53,8 @@ class Asker(NamedTuple):
       tell: `tell(state, proposal, losses) -> state`, with the validation losses of the proposal's
         trials, shape (P,): infinite for one that diverged, NaN for one that the budget did not
         allow any more, or that was interrupted.
+      enqueue: `enqueue(state, hyperparams) -> state`, called once before the first proposal, with λ
+        to try before any other, unconstrained, leaves (K, ...). None for a search that can't.
       identify: `identify(state, identity)`, called once before the first proposal, for a search
         whose trials outlive the run: raises ValueError if those that it has are of a search with
         another description, by name. None for a search without such trials.
@@ -61,6 +63,7 @@ class Asker(NamedTuple):
     init: Callable[[Key], Any]
     ask: Callable[[Key, Any], tuple[Any, Proposal | None]]
     tell: Callable[[Any, Proposal, np.ndarray], Any]
+    enqueue: Callable[[Any, Hyperparams], Any] | None = None
     identify: Callable[[Any, Mapping[str, str]], None] | None = None
 
 
@@ -75,6 +78,27 @@ class Search(NamedTuple):
 
     bind: Callable[[Space, Hyperparams], Asker]
     steps: int
+
+
+def queued(first: Any, drawn: Any) -> tuple[Any, Any]:
+    """As many rows as were drawn, those of a queue first, and what is left of the queue.
+
+    Args:
+      first: a tree with leaves (K, ...), or None.
+      drawn: likewise, leaves (P, ...).
+    """
+    if first is None:
+        return drawn, None
+    count = rows(drawn)
+    mixed = jax.tree.map(lambda one, other: np.concatenate([one, other])[:count], first, drawn)
+    left = jax.tree.map(lambda leaf: leaf[count:], first)
+    return mixed, left if rows(left) else None
+
+
+def rows(tree: Any) -> int:
+    """Length of the leading axis of a tree's leaves, 0 for None."""
+    leaves = jax.tree.leaves(tree)
+    return len(leaves[0]) if leaves else 0
 
 
 def generator(key: jax.Array) -> np.random.Generator:

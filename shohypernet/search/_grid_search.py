@@ -14,7 +14,7 @@ import numpy as np
 
 from shohypernet._internal import validation
 from shohypernet.hyperparameters import Spec
-from shohypernet.search._base import Asker, Proposal, Search
+from shohypernet.search._base import Asker, Proposal, Search, rows
 from shohypernet.search._unit_cube import bin_count, unit_cube
 from shohypernet.types import Hyperparams, Key, Space
 
@@ -25,12 +25,14 @@ class State(NamedTuple):
     """State of `grid_search`.
 
     Attributes:
-      order: numbers of the grid's points, in the order of their trials.
+      order: numbers of the grid's points that are still to be tried, in order.
       asked: trials so far.
+      first: λ to begin with, None once they were asked for.
     """
 
     order: np.ndarray
     asked: int
+    first: Hyperparams | None = None
 
 
 def grid_search(*, points: int, steps: int, population: int = 100) -> Search:
@@ -66,16 +68,23 @@ def grid_search(*, points: int, steps: int, population: int = 100) -> Search:
             return State(np.asarray(jax.random.permutation(key, total)), 0)
 
         def ask(key: Key, state: State) -> tuple[State, Proposal | None]:
-            turn = state.order[state.asked : state.asked + population]
-            if not turn.size:
-                return state, None
-            places = np.unravel_index(turn, lengths)
-            chosen = np.stack([axis[i] for axis, i in zip(axes, places, strict=True)], axis=1)
-            trials = np.arange(state.asked, state.asked + turn.size)
-            proposal = Proposal(trials, cube.hyperparams(chosen), steps)
-            return state._replace(asked=state.asked + turn.size), proposal
+            if state.first is not None:
+                hyperparams, left = state.first, state.order
+            else:
+                turn, left = np.split(state.order, [population])
+                if not turn.size:
+                    return state, None
+                places = np.unravel_index(turn, lengths)
+                chosen = [axis[i] for axis, i in zip(axes, places, strict=True)]
+                hyperparams = cube.hyperparams(np.stack(chosen, axis=1))
+            asked = state.asked + rows(hyperparams)
+            trials = np.arange(state.asked, asked)
+            return State(left, asked), Proposal(trials, hyperparams, steps)
 
-        return Asker(init, ask, lambda state, proposal, losses: state)
+        def enqueue(state: State, hyperparams: Hyperparams) -> State:
+            return state._replace(first=hyperparams)
+
+        return Asker(init, ask, lambda state, proposal, losses: state, enqueue)
 
     return Search(bind, steps)
 

@@ -128,6 +128,18 @@ class Study:
         self._trials[trial.number] = trial
         return trial.number, np.array([trial.params[name] for name in self._cube.names], float)
 
+    def enqueue(self, values: np.ndarray) -> None:
+        """Ask for some values (K, D) before any others, unless the study has them."""
+        for row in values.tolist():
+            params = {}
+            for (name, within), value in zip(self._distributions.items(), row, strict=True):
+                # Float32 may round a number across a bound.
+                if isinstance(within, FloatDistribution):
+                    params[name] = min(max(value, within.low), within.high)
+                else:
+                    params[name] = int(value)
+            self.optuna.enqueue_trial(params, skip_if_exists=True)
+
     def surplus(self, numbers: Iterable[int], most: int | None) -> list[int]:
         """Those trials that came second, where two processes took one last place."""
         if most is None:

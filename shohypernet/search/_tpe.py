@@ -127,7 +127,11 @@ def optuna_search(
             state.study.start_beating()
             return state, Proposal(numbers, cube.encode(values), steps)
 
-        return Asker(init, ask, _tell, None if storage is None else _identify)
+        def enqueue(state: State, hyperparams: Hyperparams) -> State:
+            state.study.enqueue(cube.values(hyperparams))
+            return state
+
+        return Asker(init, ask, _tell, enqueue, None if storage is None else _identify)
 
     return Search(bind, steps)
 
