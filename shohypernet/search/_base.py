@@ -55,6 +55,9 @@ class Asker(NamedTuple):
         allow any more, or that was interrupted.
       enqueue: `enqueue(state, hyperparams) -> state`, called once before the first proposal, with λ
         to try before any other, unconstrained, leaves (K, ...). None for a search that can't.
+      recall: `recall(state, trials) -> hyperparams`, λ of trials that were asked for in an earlier
+        run, by their numbers, for a search whose trials outlive it; None for one that is resumed by
+        being asked, and told, the same again.
       identify: `identify(state, identity)`, called once before the first proposal, for a search
         whose trials outlive the run: raises ValueError if those that it has are of a search with
         another description, by name. None for a search without such trials.
@@ -64,6 +67,7 @@ class Asker(NamedTuple):
     ask: Callable[[Key, Any], tuple[Any, Proposal | None]]
     tell: Callable[[Any, Proposal, np.ndarray], Any]
     enqueue: Callable[[Any, Hyperparams], Any] | None = None
+    recall: Callable[[Any, np.ndarray], Hyperparams] | None = None
     identify: Callable[[Any, Mapping[str, str]], None] | None = None
 
 
@@ -74,10 +78,12 @@ class Search(NamedTuple):
       bind: `bind(space, like) -> Asker`: the search of a problem's space, a tree of specs from
         `hyperparameters`, for hyperparameters with the shapes of the arrays in `like`.
       steps: updates of w for each of its first trials, which no budget may be below.
+      settings: what else tells it from others when a run is resumed, as JSON can hold it.
     """
 
     bind: Callable[[Space, Hyperparams], Asker]
     steps: int
+    settings: Mapping[str, Any] = {}
 
 
 def queued(first: Any, drawn: Any) -> tuple[Any, Any]:

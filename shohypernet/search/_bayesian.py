@@ -102,7 +102,8 @@ def bayesian(*, steps: int, population: int = 1, initial: int = 10) -> Search:
             lambda state, hyperparams: state._replace(first=hyperparams),
         )
 
-    return Search(bind, steps)
+    settings = {"method": "bayesian", "population": population, "initial": initial}
+    return Search(bind, steps, settings)
 
 
 def _choose(rng: np.random.Generator, cube: UnitCube, state: State, population: int) -> State:

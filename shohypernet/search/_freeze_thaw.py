@@ -101,7 +101,8 @@ def freeze_thaw(*, unit_steps: int, units: int = 10, initial: int = 5) -> Search
             lambda state, hyperparams: state._replace(first=hyperparams),
         )
 
-    return Search(bind, unit_steps)
+    settings = {"method": "freeze_thaw", "units": units, "initial": initial}
+    return Search(bind, unit_steps, settings)
 
 
 def _tell(state: State, proposal: Proposal, losses: np.ndarray) -> State:

@@ -86,7 +86,8 @@ def grid_search(*, points: int, steps: int, population: int = 100) -> Search:
 
         return Asker(init, ask, lambda state, proposal, losses: state, enqueue)
 
-    return Search(bind, steps)
+    settings = {"method": "grid_search", "points": points, "population": population}
+    return Search(bind, steps, settings)
 
 
 def _axis(spec: Spec, points: int) -> np.ndarray:

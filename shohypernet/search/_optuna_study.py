@@ -128,6 +128,12 @@ class Study:
         self._trials[trial.number] = trial
         return trial.number, np.array([trial.params[name] for name in self._cube.names], float)
 
+    def values(self, numbers: np.ndarray) -> np.ndarray:
+        """Values (P, D) of trials by their numbers."""
+        trials = self.optuna.get_trials(deepcopy=False)
+        names = self._cube.names
+        return np.array([[trials[i].params[name] for name in names] for i in numbers], float)
+
     def enqueue(self, values: np.ndarray) -> None:
         """Ask for some values (K, D) before any others, unless the study has them."""
         for row in values.tolist():
@@ -152,9 +158,10 @@ class Study:
         """End a trial: complete with its loss, infinite if it diverged; failed with NaN."""
         # Samplers ignore a failed trial, and so would go back to where trials diverge. A trial is
         # finished already if this process was taken for dead.
-        result = {"state": TrialState.FAIL} if np.isnan(loss) else {"values": loss}
+        failed = bool(np.isnan(loss))
+        value, state = (None, TrialState.FAIL) if failed else (loss, None)
         with contextlib.suppress(UpdateFinishedTrialError):
-            self.optuna.tell(number, skip_if_finished=True, **result)
+            self.optuna.tell(number, value, state, skip_if_finished=True)
         self._trials.pop(number, None)
 
     def start_beating(self) -> None:

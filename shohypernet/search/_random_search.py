@@ -92,7 +92,7 @@ def random_search(*, steps: int, population: int = 100) -> Search:
 
         return Asker(lambda key: State(), ask, lambda state, proposal, losses: state, enqueue)
 
-    return Search(bind, steps)
+    return Search(bind, steps, {"method": "random_search", "population": population})
 
 
 def _without_replacement(key: Key, state: State, count: int, total: int) -> tuple[list[int], State]:
@@ -115,4 +115,4 @@ def _points(numbers: list[int], bins: list[int]) -> np.ndarray:
 
 def _numbers(cube: UnitCube, hyperparams: Hyperparams, bins: list[int]) -> tuple[int, ...]:
     places = np.floor(cube.points(hyperparams) * bins).astype(int)
-    return tuple(np.ravel_multi_index(tuple(places.T), bins).tolist())
+    return tuple(np.atleast_1d(np.ravel_multi_index(tuple(places.T), bins)).tolist())

@@ -3,11 +3,13 @@
 Weights and optimizer states of paused trials wait in the host's memory.
 """
 
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from shohypernet.fitting._identity import describe
 from shohypernet.inner_loop import TrainState
 from shohypernet.search._base import Asker, Proposal
 from shohypernet.search._populations import Job, Outcome
@@ -29,33 +31,59 @@ class SeedSearch:
 
     Args:
       asker: the search, bound to the problem's space.
-      key: PRNG key of the search.
-      key_runs: PRNG key of its inner runs.
-      fresh: state of an inner run before its first step.
+      key: PRNG key of the search and its inner runs.
       budget: gradient evaluations that it may spend.
 
     Attributes:
       state: the method's state.
       proposal: the proposal in training, cut to the budget.
+      cut: whether the budget has cut a proposal, which ends the search.
       spent: gradient evaluations so far.
       best: the best trial so far, None before the first finite loss.
+      last: the last proposal and its losses, as JSON can hold them.
+      recalls: whether the method's trials outlive the run, and can't be asked for again.
     """
 
-    def __init__(
-        self, asker: Asker, key: Key, key_runs: Key, fresh: TrainState, budget: int
-    ) -> None:
+    def __init__(self, asker: Asker, key: Key, budget: int) -> None:
         """Initialize the method's state."""
         self._asker, self._budget, self._turn = asker, budget, 0
-        self._key, self._key_runs, self._fresh = key, key_runs, fresh
-        self.state = asker.init(jax.random.fold_in(key, 0))
+        self._key, self._key_runs = jax.random.split(key)
+        self.state = asker.init(jax.random.fold_in(self._key, 0))
         self._steps: dict[int, int] = {}  # of every trial seen
         self._paused: dict[int, TrainState] = {}
+        self._at: dict[int, Hyperparams] = {}  # λ of those
         self.spent = 0
+        self.cut = False
         self._rows: list[tuple[Any, ...]] = []
         self._hyperparams: list[Hyperparams] = []
         self._asked: Proposal | None = None  # before the budget cut it
         self._ended = False
         self.best: Best | None = None
+        self.last: dict[str, Any] = {}
+        self.recalls = asker.recall is not None
+
+    def identify(self, identity: Mapping[str, str]) -> None:
+        """Refuse trials of another search that the method has from before this run.
+
+        Raises:
+          ValueError: naming what differs.
+        """
+        if self._asker.identify:
+            self._asker.identify(self.state, identity)
+
+    def enqueue(self, hyperparams: Hyperparams | None) -> None:
+        """Have some λ, unconstrained, leaves (K, ...), tried before any others.
+
+        Raises:
+          ValueError: for a search that can't.
+        """
+        if hyperparams is None:
+            return
+        if self._asker.enqueue is None:
+            raise ValueError(
+                "search.run() can't begin with first=..., for this search has no `enqueue`."
+            )
+        self.state = self._asker.enqueue(self.state, hyperparams)
 
     def ask(self) -> bool:
         """Get the next proposal, cut to the budget; false if there is none."""
@@ -68,6 +96,7 @@ class SeedSearch:
             self._ended = True
             return False
         affordable = (self._budget - self.spent) // self._asked.steps
+        self.cut = affordable < len(self._asked.trials)
         self._ended = affordable <= len(self._asked.trials)
         if not affordable:
             self.give_up()
@@ -93,13 +122,18 @@ class SeedSearch:
                 f"weren't kept, and they have had {sorted(done)} steps; keep what is continued, "
                 "and propose trials with as many steps together."
             )
-        states = [self._paused.get(trial, self._fresh) for trial in trials]
+        states = [self._paused.get(trial) for trial in trials]
         return Job(self._key_runs, states, self.proposal.hyperparams, done.pop())
 
+    def recall(self, trials: list[int], steps: int) -> None:
+        """Make a proposal of trials that the method knows from before this run."""
+        assert self._asker.recall is not None
+        numbers = np.array(trials)
+        self.proposal = Proposal(numbers, self._asker.recall(self.state, numbers), steps)
+
     def tell(self, outcome: Outcome, seconds: float) -> None:
-        """Record the outcome of the proposal, and tell the method."""
+        """Record the outcome of the proposal, and tell the method if it asked for that."""
         proposal, asked = self.proposal, self._asked
-        assert asked is not None
         hyperparams = jax.tree.map(np.asarray, proposal.hyperparams)
         for i, trial in enumerate(proposal.trials.tolist()):
             self._steps[trial] = self._steps.get(trial, 0) + proposal.steps
@@ -112,11 +146,20 @@ class SeedSearch:
                 self.best = Best(chosen, state.params, state.model_state, valid, test)
         self._hyperparams.append(hyperparams)
         self._keep(proposal, outcome)
-        losses = np.full(len(asked.trials), np.nan)
-        finite = np.isfinite(outcome.valid_loss)
-        losses[: len(finite)] = np.where(finite, outcome.valid_loss, np.inf)
-        self._asked = None
-        self.state = self._asker.tell(self.state, asked, losses)
+        self.last = {
+            "trials": proposal.trials.tolist(),
+            "steps": proposal.steps,
+            "hyperparams": describe(hyperparams, contents=True),
+            "seconds": seconds,
+            "valid_loss": [float(loss) for loss in outcome.valid_loss],
+            "test_loss": [float(loss) for loss in outcome.test_loss],
+        }
+        if asked is not None:
+            losses = np.full(len(asked.trials), np.nan)
+            finite = np.isfinite(outcome.valid_loss)
+            losses[: len(finite)] = np.where(finite, outcome.valid_loss, np.inf)
+            self._asked = None
+            self.state = self._asker.tell(self.state, asked, losses)
 
     def _keep(self, proposal: Proposal, outcome: Outcome) -> None:
         new = dict(zip(proposal.trials.tolist(), outcome.states, strict=True))
@@ -126,6 +169,26 @@ class SeedSearch:
             for trial in np.asarray(proposal.kept).tolist()
             if trial in new or trial in self._paused
         }
+        rows = enumerate(proposal.trials.tolist())
+        at = {t: jax.tree.map(lambda leaf, i=i: leaf[i], proposal.hyperparams) for i, t in rows}
+        self._at = {trial: at.get(trial, self._at.get(trial)) for trial in self._paused}
+
+    def weights(self, like: Callable[[Hyperparams], TrainState] | None = None) -> Any:
+        """Weights of the best trial and states of the paused ones, or their shapes at their λ."""
+        paused = self._paused
+        if like:
+            paused = {trial: like(at) for trial, at in self._at.items()}
+        if self.best is None:
+            return (), paused
+        best = like(self.best.unconstrained) if like else self.best
+        return (best.params, best.model_state), paused
+
+    def restore(self, weights: Any) -> None:
+        """Take over what `weights` gave."""
+        best, self._paused = weights
+        if self.best is not None:
+            params, model_state = best
+            self.best = self.best._replace(params=params, model_state=model_state)
 
     def give_up(self) -> None:
         """Tell the method that a proposal which it still waits for wasn't trained."""

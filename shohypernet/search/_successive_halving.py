@@ -126,7 +126,7 @@ def among_brackets(brackets: Sequence[Sequence[Rung]]) -> Search:
             lambda state, hyperparams: state._replace(first=hyperparams),
         )
 
-    return Search(bind, brackets[0][0].steps)
+    return Search(bind, brackets[0][0].steps, {"method": "halving", "brackets": brackets})
 
 
 def _tell(

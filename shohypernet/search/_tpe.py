@@ -131,9 +131,14 @@ def optuna_search(
             state.study.enqueue(cube.values(hyperparams))
             return state
 
-        return Asker(init, ask, _tell, enqueue, None if storage is None else _identify)
+        def recall(state: State, trials: np.ndarray) -> Hyperparams:
+            return cube.encode(state.study.values(trials))
 
-    return Search(bind, steps)
+        if storage is None:
+            return Asker(init, ask, _tell, enqueue)
+        return Asker(init, ask, _tell, enqueue, recall, _identify)
+
+    return Search(bind, steps, {"method": "optuna_search", "population": population})
 
 
 def _ask(study: Any, most: int | None, wanted: int, heartbeat: int) -> list[tuple[int, np.ndarray]]:

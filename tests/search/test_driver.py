@@ -119,7 +119,7 @@ def test_little_memory_makes_narrow_populations_and_the_same_losses(problem, dat
     key, losses = jax.random.key(0), []
     for memory, width in ((2**20, 12), (2**16, 4)):
         populations = Populations(wide, halfway, data, 2, memory)
-        job = Job(key, [populations.start(key)] * 11, np.arange(11, dtype=np.float32), done=0)
+        job = Job(key, [None] * 11, np.arange(11, dtype=np.float32), done=0)
         (outcome,) = populations.run([job], 5)
         assert 1 <= min(populations.widest[1], 12) <= width
         losses.append(outcome.valid_loss)
@@ -234,9 +234,9 @@ def test_only_the_form_of_the_hyperparameters_matters():
         {"decay": np.array([7, -9]), "act": (64, 64)},
         lambda key: {"decay": jax.random.normal(key, (2,)), "act": jnp.zeros(())},
     ):
-        shapes = jax.tree.map(np.shape, checks.form(jax.random.key(0), space, given))
+        shapes = jax.tree.map(np.shape, checks.zeros_like(space, given))
         assert shapes == {"decay": (2,), "act": ()}
-    assert checks.form(jax.random.key(0), real(), Module(jnp.zeros(3))).decay.shape == (3,)
+    assert checks.zeros_like(real(), Module(jnp.zeros(3))).decay.shape == (3,)
 
 
 def test_data_that_are_not_finite_are_named(search, scripted, data):

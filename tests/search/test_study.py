@@ -15,6 +15,7 @@ from shohypernet import hyperparameters as hp
 from shohypernet.batches import Data
 from shohypernet.search import optuna_search, tpe
 from shohypernet.search._identity import differences, identity
+from shohypernet.search._static import Variants
 
 ROWS = Data(*(np.ones((4, 1), np.float32),) * 3)
 TARGETS = np.ones(3, np.float32)
@@ -58,7 +59,7 @@ def made(best=0.1, targets=TARGETS, space=None):
 def described(like=None, data=ROWS, optimizer=None, steps=1, batch_size=None, **of_problem):
     like = like or {"a": np.zeros((), np.float32)}
     optimizer = optimizer or optax.sgd(0.1)
-    return identity(made(**of_problem), like, data, optimizer, steps, batch_size)
+    return identity(Variants(made(**of_problem), optimizer, batch_size, {}), like, data, steps)
 
 
 @pytest.mark.parametrize("change", CHANGES)
