@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 
 from shohypernet import hyperparameters as hp
-from shohypernet._internal import validation
+from shohypernet._internal import labels, validation
 from shohypernet.regularizers import Regularizer
 from shohypernet.regularizers import _base as regularization
 from shohypernet.types import Hyperparams, Key, ModelState, Params, Space, TrainLoss, ValidLoss
@@ -32,6 +32,7 @@ class Problem(NamedTuple):
       space: specs from `hyperparameters`, a prefix of the hyperparameters' tree.
       stateful: whether the model keeps state besides its weights, such as batch statistics.
       start: hyperparameters to start from, in natural units, if the problem knows any.
+      check: `check(examples)`, raises ValueError for examples that the losses would misread.
     """
 
     init: Callable[[Key], Any]
@@ -40,6 +41,22 @@ class Problem(NamedTuple):
     space: Space = hp.UNCONSTRAINED
     stateful: bool = False
     start: Any = None
+    check: Callable[[Any], None] | None = None
+
+
+def require_readable(problem: Problem, data: Any) -> None:
+    """Refuse splits of examples that a problem's losses would misread.
+
+    Raises:
+      ValueError: naming the split.
+    """
+    if problem.check is None:
+        return
+    for name, examples in data._asdict().items():
+        try:
+            problem.check(examples)
+        except ValueError as error:
+            raise ValueError(f"data.{name} can't be learned from: {error}") from None
 
 
 def initialize(problem: Problem, key: Key) -> tuple[Params, ModelState]:
@@ -216,7 +233,13 @@ def supervised(
         inputs, targets, *_ = batch
         return loss(apply(params, state, inputs, None, **eval_kwargs)[0], targets)
 
-    problem = Problem(make, train_loss, valid_loss, space, stateful=bool(collections))
+    def check(examples: Any) -> None:
+        def outputs(key: Key) -> Any:
+            return apply(*initialize(problem, key), inputs, None, **eval_kwargs)[0]
+
+        labels.require_known(loss, jax.eval_shape(outputs, jax.random.key(0)), examples)
+
+    problem = Problem(make, train_loss, valid_loss, space, stateful=bool(collections), check=check)
     if not parts:
         return problem
 

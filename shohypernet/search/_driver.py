@@ -17,6 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from shohypernet import hyperparameters as hp
+from shohypernet import problem as problems
 from shohypernet._internal import random, validation
 from shohypernet.batches import Data
 from shohypernet.fitting import NonFiniteLoss
@@ -114,6 +115,8 @@ def run(
     like = checks.form(variants, hyperparams)
     asker = method.bind(variants.space, like)
     queue = checks.queue(variants.space, like, first)
+    for inner in variants.all():
+        problems.require_readable(inner.problem, data)
     checks.require_consistent(variants, variants.rest(like), data)
     populations = VariantPopulations(variants, data, memory)
     searches = [SeedSearch(asker, random.key(seed), budget) for seed in each_seed]
@@ -205,15 +208,17 @@ def _interrupted(
 ) -> Interrupted:
     """The error of a search that was stopped, which says what is left of it."""
     spent = sum(each.spent for each in searches)
-    of = f"stopped after {spent:,} of {budget * len(searches):,} gradient evaluations"
-    kept = "; what it found is the `result` of this exception" if result else ""
-    how = (
-        f", saved up to turn {directory.saved} in {directory.path}; run the same again with "
-        "resume=True (--resume) to continue."
-        if directory
-        else ". With a workdir it could be resumed."
-    )
-    return Interrupted(of + kept + how, signal_number, result)
+    message = f"stopped after {spent:,} of {budget * len(searches):,} gradient evaluations"
+    if directory:
+        message += (
+            f", saved up to turn {directory.saved} in {directory.path}; run the same again with "
+            "resume=True (--resume) to continue."
+        )
+    else:
+        message += "; with a workdir it could be resumed."
+    if result is not None:
+        message += " What it found is the `result` of this exception (sys.last_value.result)."
+    return Interrupted(message, signal_number, result)
 
 
 def _require_found(searches: list[SeedSearch], seeds: list[int], data: Data) -> None:
@@ -227,15 +232,10 @@ def _require_found(searches: list[SeedSearch], seeds: list[int], data: Data) -> 
     lost = [seed for seed, each in zip(seeds, searches, strict=True) if each.best is None]
     if not lost:
         return
-    if corrupted := health.not_finite(data):
-        cause = (
-            f"{', '.join(corrupted)} holds NaN or infinite numbers; fix or leave out those rows."
-        )
-    else:
-        cause = (
-            "A step size too large for some λ of the space is the usual cause: try a smaller one, "
-            "optax.clip_by_global_norm, or a narrower space."
-        )
+    cause = health.not_finite(data) or (
+        "A step size too large for some λ of the space is the usual cause: try a smaller one, "
+        "optax.clip_by_global_norm, or a narrower space."
+    )
     raise NonFiniteLoss(
         f"every trial of seeds {lost} ended with a validation loss that is not finite. {cause}"
     )

@@ -102,7 +102,7 @@ class Populations:
         """
         for seeds, (widest, *compiled) in widths.items():
             self.widest[int(seeds)] = widest
-            self._compiled[int(seeds)] = dict.fromkeys(compiled)
+            self._compiled.setdefault(int(seeds), {}).update(dict.fromkeys(compiled))
 
     def _begun(self, job: Job) -> Job:
         """The job, with the states of those that begin."""

@@ -66,7 +66,8 @@ class SearchDirectory:
         if self._turn:
             self._populations.expect(lines[-1]["programs"])
             like = [search.weights(self._populations.like) for search in self._searches]
-            stacks = self._directory.restore(jax.eval_shape(_stacked, like))
+            like = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
+            stacks = self._directory.restore(_stacked(like))
             for search, weights in zip(self._searches, _unstacked(stacks, like), strict=True):
                 search.restore(weights)
         self._directory.begin(lines)
@@ -130,7 +131,7 @@ def _stacked(tree: Any) -> dict[str, Any]:
 
 
 def _unstacked(stacks: Mapping[str, Any], like: Any) -> Any:
-    """The inverse of `_stacked`, for a tree of arrays or of their shapes."""
+    """The inverse of `_stacked`."""
     rows = {name: iter(stack) for name, stack in stacks.items()}
     next(rows["bool[]"])
     return jax.tree.map(lambda leaf: next(rows[f"{leaf.dtype}{list(leaf.shape)}"]), like)

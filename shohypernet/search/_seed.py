@@ -54,8 +54,7 @@ class SeedSearch:
         self._at: dict[int, Hyperparams] = {}  # λ of those
         self.spent = 0
         self.cut = False
-        self._rows: list[tuple[Any, ...]] = []
-        self._hyperparams: list[Hyperparams] = []
+        self._told: list[tuple[list[tuple[Any, ...]], Hyperparams]] = []  # rows and λ of each turn
         self._asked: Proposal | None = None  # before the budget cut it
         self._ended = False
         self.best: Best | None = None
@@ -135,16 +134,17 @@ class SeedSearch:
         """Record the outcome of the proposal, and tell the method if it asked for that."""
         proposal, asked = self.proposal, self._asked
         hyperparams = jax.tree.map(np.asarray, proposal.hyperparams)
+        rows = []
         for i, trial in enumerate(proposal.trials.tolist()):
             self._steps[trial] = self._steps.get(trial, 0) + proposal.steps
             self.spent += proposal.steps
             valid, test = float(outcome.valid_loss[i]), float(outcome.test_loss[i])
-            self._rows.append((trial, self._steps[trial], self.spent, seconds, valid, test))
+            rows.append((trial, self._steps[trial], self.spent, seconds, valid, test))
             if np.isfinite(valid) and (self.best is None or valid < self.best.valid_loss):
                 chosen = jax.tree.map(lambda leaf, i=i: leaf[i], hyperparams)
                 state = jax.tree.map(np.array, outcome.states[i])
                 self.best = Best(chosen, state.params, state.model_state, valid, test)
-        self._hyperparams.append(hyperparams)
+        self._told.append((rows, hyperparams))  # at once, for a Ctrl-C may come in between
         self._keep(proposal, outcome)
         self.last = {
             "trials": proposal.trials.tolist(),
@@ -199,5 +199,7 @@ class SeedSearch:
 
     def measurements(self) -> tuple[list[np.ndarray], Hyperparams]:
         """Columns of `Measured` without the hyperparameters, and those, unconstrained."""
-        unconstrained = jax.tree.map(lambda *leaves: np.concatenate(leaves), *self._hyperparams)
-        return [np.array(column) for column in zip(*self._rows, strict=True)], unconstrained
+        rows = [row for told, _ in self._told for row in told]
+        hyperparams = [each for _, each in self._told]
+        unconstrained = jax.tree.map(lambda *leaves: np.concatenate(leaves), *hyperparams)
+        return [np.array(column) for column in zip(*rows, strict=True)], unconstrained
