@@ -86,16 +86,17 @@ class Search(NamedTuple):
     settings: Mapping[str, Any] = {}
 
 
-def queued(first: Any, drawn: Any) -> tuple[Any, Any]:
+def queued(first: Any, drawn: Any, count: int | None = None) -> tuple[Any, Any]:
     """As many rows as were drawn, those of a queue first, and what is left of the queue.
 
     Args:
       first: a tree with leaves (K, ...), or None.
       drawn: likewise, leaves (P, ...).
+      count: number of rows, P by default.
     """
     if first is None:
         return drawn, None
-    count = rows(drawn)
+    count = rows(drawn) if count is None else count
     mixed = jax.tree.map(lambda one, other: np.concatenate([one, other])[:count], first, drawn)
     left = jax.tree.map(lambda leaf: leaf[count:], first)
     return mixed, left if rows(left) else None

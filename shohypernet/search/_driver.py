@@ -179,6 +179,9 @@ def _search(
                 directory.save()
         except KeyboardInterrupt:  # at once: without a workdir, or for the second time
             return signal.SIGINT
+        finally:
+            for each in searches:
+                each.give_up()
     return interruption.signal_number
 
 
@@ -186,17 +189,13 @@ def _train(
     asked: list[SeedSearch], populations: VariantPopulations, began: float, bar: Any
 ) -> None:
     """Train what was asked for, and tell the losses."""
-    try:
-        for steps in sorted({each.proposal.steps for each in asked}):
-            group = [each for each in asked if each.proposal.steps == steps]
-            outcomes = populations.run([each.job() for each in group], steps)
-            seconds = time.perf_counter() - began - populations.compile_seconds
-            for each, outcome in zip(group, outcomes, strict=True):
-                bar.update(steps * len(outcome.valid_loss))
-                each.tell(outcome, seconds)
-    finally:
-        for each in asked:
-            each.give_up()
+    for steps in sorted({each.proposal.steps for each in asked}):
+        group = [each for each in asked if each.proposal.steps == steps]
+        outcomes = populations.run([each.job() for each in group], steps)
+        seconds = time.perf_counter() - began - populations.compile_seconds
+        for each, outcome in zip(group, outcomes, strict=True):
+            bar.update(steps * len(outcome.valid_loss))
+            each.tell(outcome, seconds)
 
 
 def _interrupted(

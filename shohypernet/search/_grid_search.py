@@ -14,7 +14,7 @@ import numpy as np
 
 from shohypernet._internal import validation
 from shohypernet.hyperparameters import Spec
-from shohypernet.search._base import Asker, Proposal, Search, rows
+from shohypernet.search._base import Asker, Proposal, Search, queued, rows
 from shohypernet.search._unit_cube import bin_count, unit_cube
 from shohypernet.types import Hyperparams, Key, Space
 
@@ -68,18 +68,16 @@ def grid_search(*, points: int, steps: int, population: int = 100) -> Search:
             return State(np.asarray(jax.random.permutation(key, total)), 0)
 
         def ask(key: Key, state: State) -> tuple[State, Proposal | None]:
-            if state.first is not None:
-                hyperparams, left = state.first, state.order
-            else:
-                turn, left = np.split(state.order, [population])
-                if not turn.size:
-                    return state, None
-                places = np.unravel_index(turn, lengths)
-                chosen = [axis[i] for axis, i in zip(axes, places, strict=True)]
-                hyperparams = cube.hyperparams(np.stack(chosen, axis=1))
+            turn, left = np.split(state.order, [max(0, population - rows(state.first))])
+            places = np.unravel_index(turn, lengths)
+            chosen = [axis[i] for axis, i in zip(axes, places, strict=True)]
+            drawn = cube.hyperparams(np.stack(chosen, axis=1))
+            hyperparams, first = queued(state.first, drawn, population)
             asked = state.asked + rows(hyperparams)
+            if asked == state.asked:
+                return state, None
             trials = np.arange(state.asked, asked)
-            return State(left, asked), Proposal(trials, hyperparams, steps)
+            return State(left, asked, first), Proposal(trials, hyperparams, steps)
 
         def enqueue(state: State, hyperparams: Hyperparams) -> State:
             return state._replace(first=hyperparams)

@@ -120,8 +120,13 @@ class Populations:
         states = [begin(i) if state is None else state for i, state in enumerate(job.states)]
         return job._replace(states=states)
 
-    def run(self, jobs: Sequence[Job], steps: int) -> list[Outcome]:
+    def run(self, jobs: Sequence[Job], steps: int, *, least: int = 1) -> list[Outcome]:
         """Train all jobs, one for each seed, for as many steps.
+
+        Args:
+          jobs: the jobs.
+          steps: updates of w.
+          least: width of the population, if memory allows it, even of fewer inner runs.
 
         Raises:
           ValueError: if not even one inner run of each seed fits in memory.
@@ -130,7 +135,7 @@ class Populations:
         longest = max(len(job.states) for job in jobs)
         pieces, first = [], 0
         while first < longest:
-            compiled, width = self._compile(jobs, longest - first)
+            compiled, width = self._compile(jobs, max(longest - first, least))
             columns = [_columns(job, first, width) for job in jobs]
             states, hyperparams = jax.tree.map(lambda *leaves: np.stack(leaves), *columns)
             keys = jnp.stack([job.key for job in jobs])

@@ -18,7 +18,7 @@ import numpy as np
 
 from shohypernet import hyperparameters as hp
 from shohypernet._internal import validation
-from shohypernet.search._base import Asker, Proposal, Search, generator, rows
+from shohypernet.search._base import Asker, Proposal, Search, generator, queued, rows
 from shohypernet.search._unit_cube import UnitCube, bin_count, unit_cube
 from shohypernet.types import Hyperparams, Key, Space
 
@@ -73,18 +73,18 @@ def random_search(*, steps: int, population: int = 100) -> Search:
             return jax.vmap(hp.sample, (0, None, None))(keys, space, like)
 
         def ask(key: Key, state: State) -> tuple[State, Proposal | None]:
-            if state.first is not None:
-                hyperparams, state = state.first, state._replace(first=None)
-            elif numbered:
-                numbers, state = _without_replacement(key, state, population, math.prod(bins))
-                if not numbers:
-                    return state, None
-                hyperparams = cube.hyperparams(_points(numbers, bins))
+            if numbered:
+                wanted = max(0, population - rows(state.first))
+                numbers, state = _without_replacement(key, state, wanted, math.prod(bins))
+                drawn = cube.hyperparams(_points(numbers, bins))
             else:
-                hyperparams = draw(key)
+                drawn = draw(key)
+            hyperparams, first = queued(state.first, drawn, population)
             asked = state.asked + rows(hyperparams)
+            if asked == state.asked:
+                return state, None
             trials = np.arange(state.asked, asked)
-            return state._replace(asked=asked), Proposal(trials, hyperparams, steps)
+            return state._replace(asked=asked, first=first), Proposal(trials, hyperparams, steps)
 
         def enqueue(state: State, hyperparams: Hyperparams) -> State:
             tried = _numbers(cube, hyperparams, bins) if numbered else ()
@@ -110,7 +110,8 @@ def _without_replacement(key: Key, state: State, count: int, total: int) -> tupl
 
 def _points(numbers: list[int], bins: list[int]) -> np.ndarray:
     """Points (P, D) of the unit cube, by their numbers."""
-    return (np.stack(np.unravel_index(numbers, bins), axis=1) + 0.5) / bins
+    places = np.unravel_index(np.array(numbers, int), bins)
+    return (np.stack(places, axis=1) + 0.5) / bins
 
 
 def _numbers(cube: UnitCube, hyperparams: Hyperparams, bins: list[int]) -> tuple[int, ...]:

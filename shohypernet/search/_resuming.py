@@ -4,9 +4,6 @@ A search is a function of its keys and of the losses that it is told. So a resum
 the log: it asks again, and is told the losses of then, without training. What it can't ask for
 again, the trials of a study that outlives it, is looked up there. Weights of the best trial and of
 those that may go on come from the newest checkpoint, up to which the log counts.
-
-A proposal that the budget cut is in no checkpoint, so that a resumed run with a larger budget goes
-on as if it had had that from the start.
 """
 
 import json
@@ -90,8 +87,7 @@ class SearchDirectory:
 
     def save(self) -> None:
         """Write a checkpoint, if there is none of this turn."""
-        cut = any(search.cut and not search.recalls for search in self._searches)
-        if not cut and self._turn > self.saved:
+        if self._turn > self.saved:
             tree = [search.weights() for search in self._searches]
             self._directory.save(self._turn, jax.tree.map(np.asarray, _stacked(tree)))
 
@@ -109,6 +105,8 @@ class SearchDirectory:
         elif not search.recalls and search.ask() != bool(line):
             self._refuse(turn)
         if line:
+            if not search.recalls:  # a smaller budget may have cut it, and the rest comes next
+                search.shorten(len(line["trials"]))
             losses = (np.asarray(line[name]) for name in ("valid_loss", "test_loss"))
             search.tell(Outcome([BLANK] * len(line["trials"]), *losses), line["seconds"])
             if any(line[name] != value for name, value in search.last.items() if value == value):

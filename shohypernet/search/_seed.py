@@ -37,7 +37,6 @@ class SeedSearch:
     Attributes:
       state: the method's state.
       proposal: the proposal in training, cut to the budget.
-      cut: whether the budget has cut a proposal, which ends the search.
       spent: gradient evaluations so far.
       best: the best trial so far, None before the first finite loss.
       last: the last proposal and its losses, as JSON can hold them.
@@ -53,9 +52,9 @@ class SeedSearch:
         self._paused: dict[int, TrainState] = {}
         self._at: dict[int, Hyperparams] = {}  # λ of those
         self.spent = 0
-        self.cut = False
         self._told: list[tuple[list[tuple[Any, ...]], Hyperparams]] = []  # rows and λ of each turn
         self._asked: Proposal | None = None  # before the budget cut it
+        self._losses: list[float] = []  # of its first trials
         self._ended = False
         self.best: Best | None = None
         self.last: dict[str, Any] = {}
@@ -85,26 +84,31 @@ class SeedSearch:
         self.state = self._asker.enqueue(self.state, hyperparams)
 
     def ask(self) -> bool:
-        """Get the next proposal, cut to the budget; false if there is none."""
+        """Get the next proposal, or the rest of one, cut to the budget; false if there is none."""
         if self._ended:
             return False
-        self._turn += 1
-        key = jax.random.fold_in(self._key, self._turn)
-        self.state, self._asked = self._asker.ask(key, self.state)
+        if self._asked is None:
+            self._turn += 1
+            key = jax.random.fold_in(self._key, self._turn)
+            self.state, self._asked = self._asker.ask(key, self.state)
+            self._losses = []
         if self._asked is None:
             self._ended = True
             return False
         affordable = (self._budget - self.spent) // self._asked.steps
-        self.cut = affordable < len(self._asked.trials)
-        self._ended = affordable <= len(self._asked.trials)
-        if not affordable:
-            self.give_up()
-            return False
+        left = len(self._asked.trials) - len(self._losses)
+        self._ended = affordable <= left
+        self.shorten(affordable)
+        return affordable > 0
+
+    def shorten(self, count: int) -> None:
+        """Make the proposal the next trials of those that were asked for, so many at most."""
+        assert self._asked is not None
+        chosen = slice(len(self._losses), len(self._losses) + count)
         self.proposal = self._asked._replace(
-            trials=np.asarray(self._asked.trials)[:affordable],
-            hyperparams=jax.tree.map(lambda leaf: leaf[:affordable], self._asked.hyperparams),
+            trials=np.asarray(self._asked.trials)[chosen],
+            hyperparams=jax.tree.map(lambda leaf: leaf[chosen], self._asked.hyperparams),
         )
-        return True
 
     def job(self) -> Job:
         """The proposal, with the states that it continues from.
@@ -132,7 +136,7 @@ class SeedSearch:
 
     def tell(self, outcome: Outcome, seconds: float) -> None:
         """Record the outcome of the proposal, and tell the method if it asked for that."""
-        proposal, asked = self.proposal, self._asked
+        proposal = self.proposal
         hyperparams = jax.tree.map(np.asarray, proposal.hyperparams)
         rows = []
         for i, trial in enumerate(proposal.trials.tolist()):
@@ -154,19 +158,21 @@ class SeedSearch:
             "valid_loss": [float(loss) for loss in outcome.valid_loss],
             "test_loss": [float(loss) for loss in outcome.test_loss],
         }
-        if asked is not None:
-            losses = np.full(len(asked.trials), np.nan)
+        if self._asked is not None:
             finite = np.isfinite(outcome.valid_loss)
-            losses[: len(finite)] = np.where(finite, outcome.valid_loss, np.inf)
-            self._asked = None
-            self.state = self._asker.tell(self.state, asked, losses)
+            self._losses += np.where(finite, outcome.valid_loss, np.inf).tolist()
+            if len(self._losses) == len(self._asked.trials):
+                self.give_up()
 
     def _keep(self, proposal: Proposal, outcome: Outcome) -> None:
         new = dict(zip(proposal.trials.tolist(), outcome.states, strict=True))
+        # With what the budget leaves for a resumed run.
+        done = len(self._losses) + len(new)
+        waiting = [] if self._asked is None else np.asarray(self._asked.trials)[done:].tolist()
         # A copy of the new, for a view would hold on to the whole population.
         self._paused = {
             trial: jax.tree.map(np.array, new[trial]) if trial in new else self._paused[trial]
-            for trial in np.asarray(proposal.kept).tolist()
+            for trial in dict.fromkeys(np.asarray(proposal.kept).tolist() + waiting)
             if trial in new or trial in self._paused
         }
         rows = enumerate(proposal.trials.tolist())
@@ -191,10 +197,11 @@ class SeedSearch:
             self.best = self.best._replace(params=params, model_state=model_state)
 
     def give_up(self) -> None:
-        """Tell the method that a proposal which it still waits for wasn't trained."""
+        """Tell the method the losses of what it asked for, NaN for what wasn't trained."""
         if self._asked is not None:
             asked, self._asked = self._asked, None
             losses = np.full(len(asked.trials), np.nan)
+            losses[: len(self._losses)] = self._losses
             self.state = self._asker.tell(self.state, asked, losses)
 
     def measurements(self) -> tuple[list[np.ndarray], Hyperparams]:

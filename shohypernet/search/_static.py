@@ -192,13 +192,15 @@ class VariantPopulations:
         codes, rest = self._variants.split(job.hyperparams)
         states: list[Any] = [None] * len(codes)
         valid, test = np.zeros((2, len(codes)), np.float32)
+        # All as wide as the widest, for another width is another program to compile.
+        widest = max(map(codes.count, codes))
         for each in dict.fromkeys(codes):
             rows = [row for row, at in enumerate(codes) if at == each]
             part = job._replace(
                 states=[job.states[row] for row in rows],
                 hyperparams=jax.tree.map(lambda leaf, rows=rows: np.asarray(leaf)[rows], rest),
             )
-            (outcome,) = self._of(each).run([part], steps)
+            (outcome,) = self._of(each).run([part], steps, least=widest)
             valid[rows], test[rows] = outcome.valid_loss, outcome.test_loss
             for row, state in zip(rows, outcome.states, strict=True):
                 states[row] = state

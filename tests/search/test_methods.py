@@ -188,8 +188,8 @@ def test_draws_without_replacement_are_uniform():
 @pytest.mark.parametrize(
     ("method", "first", "distinct"),
     [
-        (random_search(steps=1, population=5), 2, True),
-        (grid_search(points=9, steps=1, population=5), 2, False),
+        (random_search(steps=1, population=5), 5, True),
+        (grid_search(points=9, steps=1, population=5), 5, False),
         (successive_halving(population=4, steps=1, eta=2), 4, False),
         (hyperband(resource=4, unit_steps=1, eta=2), 4, False),
         (bayesian(steps=1, initial=3), 3, False),

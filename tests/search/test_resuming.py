@@ -21,7 +21,7 @@ from shohypernet.search import (
 METHODS = {
     "random": random_search(steps=3, population=2),
     "grid": grid_search(points=12, steps=3, population=2),
-    "hyperband": hyperband(resource=4, unit_steps=2, eta=2),
+    "hyperband": hyperband(resource=4, unit_steps=1, eta=2),
     "bayesian": bayesian(steps=3, initial=2),
     "freeze-thaw": freeze_thaw(unit_steps=2, initial=2),
     "tpe": tpe(steps=3),
@@ -51,9 +51,10 @@ def test_a_search_that_died_goes_on_as_if_it_had_not(search, name, tmp_path):
 
 @pytest.mark.parametrize("name", ["random", "hyperband"])
 def test_a_larger_budget_goes_on_from_where_the_smaller_one_ended(search, name, tmp_path):
-    """The smaller one cut the last proposal, which the larger trains in full."""
+    """The smaller one cut the last proposal, of which the larger trains the rest."""
     method = METHODS[name]
-    search(method, budget=15, workdir=tmp_path, seeds=(0, 1))
+    for budget in (5, 13, 26):  # of Hyperband's rungs one that goes on, and two that begin
+        search(method, budget=budget, workdir=tmp_path, seeds=(0, 1), resume="auto")
     resumed = search(method, budget=40, workdir=tmp_path, seeds=(0, 1), resume="auto")
     whole = search(method, budget=40, seeds=(0, 1))
     for i in (0, 1):
@@ -65,7 +66,7 @@ def test_ctrl_c_saves_and_carries_what_was_found(search, tmp_path):
     whole = search(method, budget=40)
     stopping = ending(method, 2, lambda: signal.raise_signal(signal.SIGINT))
     with pytest.raises(
-        Interrupted, match=r"(?s)after 16 of 40.*turn 3.*run the same again.*resume"
+        Interrupted, match=r"(?s)after 8 of 40.*turn 3.*run the same again.*resume"
     ) as stop:
         search(stopping, budget=40, workdir=tmp_path)
     assert stop.value.signal_number == signal.SIGINT
