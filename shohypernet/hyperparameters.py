@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from shohypernet import _specs as specs
-from shohypernet._internal import validation
+from shohypernet._internal import ranges, validation
 from shohypernet._specs import Spec
 from shohypernet.types import Hyperparams, Key, Space
 
@@ -37,7 +37,7 @@ def real(loc: float = 0.0, scale: float = 1.0) -> Spec:
     """
     validation.require(math.isfinite(loc), f"real() needs a finite loc, got {loc}.")
     validation.positive("real", scale=scale)
-    specs.require_numbers_between("real", loc - 3 * scale, loc + 3 * scale)
+    ranges.require_numbers_between("real", loc - 3 * scale, loc + 3 * scale)
     return specs.Real(loc, scale)
 
 
@@ -87,7 +87,7 @@ def _require_log_bounds(low: float, high: float) -> None:
         f"log() needs low to be {smallest:.4g} or more, below which float32 has no numbers of full "
         f"precision, got {low}; measure the hyperparameter in another unit.",
     )
-    specs.require_numbers_between("log", low, high)
+    ranges.require_numbers_between("log", low, high)
 
 
 def bounded(low: float, high: float) -> Spec:
@@ -97,7 +97,7 @@ def bounded(low: float, high: float) -> Spec:
       ValueError: unless low < high, both finite, or for a range that float32 can't hold.
     """
     validation.require_bounds("bounded", low, high)
-    specs.require_numbers_between("bounded", low, high)
+    ranges.require_numbers_between("bounded", low, high)
     return specs.Bounded(low, high)
 
 
@@ -117,7 +117,9 @@ def integer(low: int, high: int) -> Spec:
 
 
 def categorical(*choices: Any) -> Spec:
-    """One of several named choices, as its index, for black-box methods; prior uniform.
+    """One of several choices, as its index, for black-box methods; prior uniform.
+
+    Choices may be any objects that differ by ==: names, numbers, None, functions, tuples.
 
     It decodes to indices into `choices`, as arrays hold no names. It encodes names, alone or in a
     NumPy array, and indices; where the choices are numbers themselves, only a JAX array, which is
