@@ -7,6 +7,7 @@ builders alone.
 import dataclasses
 import math
 import numbers
+import re
 from typing import Any, ClassVar
 
 import jax
@@ -14,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from shohypernet.types import Key
+
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # of an object, which differs from process to process
 
 
 class Spec:
@@ -42,6 +45,11 @@ class Spec:
         """Unconstrained values, the inverse of `decode`; infinite or NaN where there are none."""
         raise NotImplementedError
 
+    def holds(self, value: Any) -> bool:
+        """Whether a value is a choice of a category, even one that is a tree, such as a tuple."""
+        del value
+        return False
+
     def as_text(self) -> "Spec":
         """The same spec with choices as text, which files can hold."""
         return self
@@ -55,6 +63,10 @@ class Spec:
 
         It maps the unit cube, where black-box methods work, to λ.
         """
+        raise NotImplementedError
+
+    def cdf(self, unconstrained: Any) -> jax.Array:
+        """The inverse of `quantile`: 0 or 1 outside the prior, the middle of its bin for a code."""
         raise NotImplementedError
 
 
@@ -82,6 +94,9 @@ class Real(Spec):
     def quantile(self, unit: Any) -> jax.Array:
         return self.loc + self.scale * jax.scipy.special.ndtri(unit)
 
+    def cdf(self, unconstrained: Any) -> jax.Array:
+        return jax.scipy.special.ndtr((unconstrained - self.loc) / self.scale)
+
 
 @dataclasses.dataclass(frozen=True)
 class Log(Spec):
@@ -107,6 +122,10 @@ class Log(Spec):
 
     def quantile(self, unit: Any) -> jax.Array:
         return math.log(self.low) + (math.log(self.high) - math.log(self.low)) * unit
+
+    def cdf(self, unconstrained: Any) -> jax.Array:
+        lowest, highest = math.log(self.low), math.log(self.high)
+        return jnp.clip((unconstrained - lowest) / (highest - lowest), 0, 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,6 +154,9 @@ class Bounded(Spec):
 
     def quantile(self, unit: Any) -> jax.Array:
         return jax.scipy.special.logit(unit)
+
+    def cdf(self, unconstrained: Any) -> jax.Array:
+        return jax.nn.sigmoid(unconstrained)
 
     def _logit(self, value: jax.Array, fraction: jax.Array) -> jax.Array:
         """Infinite at the bounds, NaN outside; a fraction may be rounded beyond 1 at a bound."""
@@ -195,6 +217,9 @@ class Integer(Spec):
         bins = self.high - self.low + 1
         return jnp.minimum(self.low + jnp.floor(bins * unit), self.high)
 
+    def cdf(self, unconstrained: Any) -> jax.Array:
+        return (self.decode(unconstrained) - self.low + 0.5) / (self.high - self.low + 1)
+
 
 @dataclasses.dataclass(frozen=True)
 class Categorical(Spec):
@@ -211,10 +236,18 @@ class Categorical(Spec):
     @property
     def labels(self) -> list[str]:
         """The choices as texts that differ, numbered where they would not, as of 1 and "1"."""
-        names = [str(choice) for choice in self.choices]
+        names = [
+            getattr(choice, "__name__", None) or _ADDRESS.sub("", str(choice))
+            for choice in self.choices
+        ]
         if len(set(names)) == len(names):
             return names
         return [f"{index}: {name}" for index, name in enumerate(names)]
+
+    def holds(self, value: Any) -> bool:
+        leaves = jax.tree.leaves(value)
+        arrays = any(isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves)
+        return not arrays and value in self.choices
 
     def as_text(self) -> Spec:
         plain = all(isinstance(choice, bool | int | float | str | None) for choice in self.choices)
@@ -230,7 +263,10 @@ class Categorical(Spec):
     def encode(self, value: Any) -> jax.Array:
         if isinstance(value, jax.Array):
             return self._index.encode(value)
-        codes = np.vectorize(self._code, otypes=[float])(np.asarray(value, object))
+        if self.holds(value):
+            codes = self._code(value)
+        else:
+            codes = np.vectorize(self._code, otypes=[float])(np.asarray(value, object))
         return self._index.encode(jnp.asarray(codes, jnp.result_type(float)))
 
     def sample(self, key: Key, shape: tuple[int, ...]) -> jax.Array:
@@ -238,6 +274,9 @@ class Categorical(Spec):
 
     def quantile(self, unit: Any) -> jax.Array:
         return self._index.quantile(unit)
+
+    def cdf(self, unconstrained: Any) -> jax.Array:
+        return self._index.cdf(unconstrained)
 
     def _code(self, value: Any) -> Any:
         if value in self.choices:

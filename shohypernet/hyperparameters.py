@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from shohypernet import _specs as specs
-from shohypernet._internal import distributions, validation
+from shohypernet._internal import distributions, ranges, validation
 from shohypernet._specs import Spec
 from shohypernet.types import Hyperparams, Key, Space
 
@@ -30,9 +30,14 @@ DEFAULT_PRIOR = (1e-6, 1e2)  # of `log`
 
 
 def real(loc: float = 0.0, scale: float = 1.0) -> Spec:
-    """Any real number, unchanged; prior N(loc, scale²)."""
+    """Any real number, unchanged; prior N(loc, scale²).
+
+    Raises:
+      ValueError: unless loc is finite and scale > 0, or where float32 can't hold the prior.
+    """
     validation.require(math.isfinite(loc), f"real() needs a finite loc, got {loc}.")
     validation.positive("real", scale=scale)
+    ranges.require_numbers_between("real", loc - 3 * scale, loc + 3 * scale)
     return specs.Real(loc, scale)
 
 
@@ -57,7 +62,8 @@ def log(
         them.
 
     Raises:
-      ValueError: unless 0 < low < high, or for bounds and a prior at once.
+      ValueError: unless 0 < low < high, for bounds and a prior at once, or for a range that float32
+        can't hold.
     """
     if low is None and high is None:
         low, high = DEFAULT_PRIOR if prior is None else prior
@@ -75,15 +81,23 @@ def log(
 def _require_log_bounds(low: float, high: float) -> None:
     ordered = 0 < low < high < math.inf
     validation.require(ordered, f"log() needs 0 < low < high, got {low} and {high}.")
+    smallest = float(np.finfo(np.float32).tiny)
+    validation.require(
+        low >= smallest,
+        f"log() needs low to be {smallest:.4g} or more, below which float32 has no numbers of full "
+        f"precision, got {low}; measure the hyperparameter in another unit.",
+    )
+    ranges.require_numbers_between("log", low, high)
 
 
 def bounded(low: float, high: float) -> Spec:
     """A number between two bounds: value = low + (high − low)·sigmoid(λ); prior uniform.
 
     Raises:
-      ValueError: unless low < high, both finite.
+      ValueError: unless low < high, both finite, or for a range that float32 can't hold.
     """
     validation.require_bounds("bounded", low, high)
+    ranges.require_numbers_between("bounded", low, high)
     return specs.Bounded(low, high)
 
 
@@ -103,7 +117,9 @@ def integer(low: int, high: int) -> Spec:
 
 
 def categorical(*choices: Any) -> Spec:
-    """One of several named choices, as its index, for black-box methods; prior uniform.
+    """One of several choices, as its index, for black-box methods; prior uniform.
+
+    Choices may be any objects that differ by ==: names, numbers, None, functions, tuples.
 
     It decodes to indices into `choices`, as arrays hold no names. It encodes names, alone or in a
     NumPy array, and indices; where the choices are numbers themselves, only a JAX array, which is
@@ -152,7 +168,7 @@ def encode(space: Space, values: Hyperparams) -> Hyperparams:
     """
 
     def checked(spec: Spec, below: Any) -> Any:
-        unconstrained = jax.tree.map(spec.encode, below)
+        unconstrained = jax.tree.map(spec.encode, below, is_leaf=spec.holds)
         if not all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(unconstrained)):
             raise ValueError(
                 f"{below} is not strictly inside the range of its {spec.kind}() hyperparameter; "
@@ -182,7 +198,11 @@ def require_prefix(space: Space, hyperparams: Hyperparams) -> None:
 
 def broadcast_space(space: Space, like: Hyperparams) -> Any:
     """The spec of each leaf, in a tree like `like`."""
-    return _map(lambda spec, below: jax.tree.map(lambda _: spec, below), space, like)
+
+    def repeated(spec: Spec, below: Any) -> Any:
+        return jax.tree.map(lambda _: spec, below, is_leaf=spec.holds)
+
+    return _map(repeated, space, like)
 
 
 def _map(function: Callable[[Spec, Any], Any], space: Space, hyperparams: Hyperparams) -> Any:

@@ -247,14 +247,16 @@ def step_key(key: Key, step: Any) -> Key:
     return jax.random.fold_in(jax.random.split(key)[1], step)
 
 
-def start(problem: Problem, optimizer: optax.GradientTransformation, key: Key) -> TrainState:
+def start(
+    problem: Problem, optimizer: Optimizer, key: Key, hyperparams: Hyperparams = None
+) -> TrainState:
     """The state before the first step of a run that is driven by `step_key` and `drawn_step`."""
-    return init(problem, optimizer, jax.random.split(key)[0], None)
+    return init(problem, optimizer, jax.random.split(key)[0], hyperparams)
 
 
 def drawn_step(
     problem: Problem,
-    optimizer: optax.GradientTransformation,
+    optimizer: Optimizer,
     key: Key,
     state: TrainState,
     hyperparams: Hyperparams,

@@ -18,7 +18,16 @@ def mean_squared_error(outputs: jax.Array, targets: jax.Array) -> jax.Array:
 
     Returns:
       A scalar, in squared units of the targets.
+
+    Raises:
+      ValueError: for shapes that differ, which NumPy would broadcast to differences of all pairs.
     """
+    if jnp.shape(outputs) != jnp.shape(targets):
+        raise ValueError(
+            f"outputs have shape {jnp.shape(outputs)} and targets {jnp.shape(targets)}, which must "
+            "be the same; write targets[:, None] for models with one output, outputs[:, 0] for "
+            "targets without an axis of their own."
+        )
     return jnp.mean(optax.losses.squared_error(outputs, targets))
 
 
@@ -34,6 +43,9 @@ def gaussian_nll(outputs: jax.Array, targets: jax.Array, scale: float = 0.1) -> 
 
     Returns:
       A scalar in nats.
+
+    Raises:
+      ValueError: for shapes that differ.
     """
     return gaussian_nll_from_mse(mean_squared_error(outputs, targets), scale)
 

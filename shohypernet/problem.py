@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 
 from shohypernet import hyperparameters as hp
-from shohypernet._internal import validation
+from shohypernet._internal import labels, validation
 from shohypernet.regularizers import Regularizer
 from shohypernet.regularizers import _base as regularization
 from shohypernet.types import Hyperparams, Key, ModelState, Params, Space, TrainLoss, ValidLoss
@@ -35,6 +35,7 @@ class Problem(NamedTuple):
       start: hyperparameters to start from, in natural units, if the problem knows any.
       metrics: more to be told at each evaluation, by name, such as an accuracy: functions with the
         arguments of `valid_loss`, which return a scalar. Nothing is chosen by them.
+      check: `check(examples)`, raises ValueError for examples that the losses would misread.
     """
 
     init: Callable[[Key], Any]
@@ -44,6 +45,24 @@ class Problem(NamedTuple):
     stateful: bool = False
     start: Any = None
     metrics: Mapping[str, ValidLoss] | None = None
+    check: Callable[[Any], None] | None = None
+
+
+def require_readable(problem: Problem, data: Any) -> None:
+    """Refuse splits of examples that a problem's losses would misread.
+
+    Raises:
+      ValueError: naming the split.
+    """
+    if problem.check is None:
+        return
+    for name, examples in data._asdict().items():
+        if examples is None:
+            continue
+        try:
+            problem.check(examples)
+        except ValueError as error:
+            raise ValueError(f"data.{name} can't be learned from: {error}") from None
 
 
 def initialize(problem: Problem, key: Key) -> tuple[Params, ModelState]:
@@ -230,6 +249,13 @@ def supervised(
         return (value, state) if collections else value
 
     predict = functools.partial(apply, **eval_kwargs)
+
+    def check(examples: Any) -> None:
+        def outputs(key: Key) -> Any:
+            return predict(*initialize(problem, key), inputs, None)[0]
+
+        labels.require_known(loss, jax.eval_shape(outputs, jax.random.key(0)), examples)
+
     problem = Problem(
         make,
         train_loss,
@@ -237,6 +263,7 @@ def supervised(
         space,
         stateful=bool(collections),
         metrics={name: _on_outputs(metric, predict) for name, metric in (metrics or {}).items()},
+        check=check,
     )
     if not parts:
         return problem

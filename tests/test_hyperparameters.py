@@ -63,10 +63,10 @@ def test_encode_undoes_decode(unconstrained, bounds):
 singles = st.lists(
     st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=3, max_size=3
 ).map(lambda numbers: np.array(numbers, np.float32))
-# XLA takes subnormal numbers for zero, and so bounds that differ by one.
-finite = st.floats(-1e6, 1e6, width=32, allow_subnormal=False)
+finite = st.floats(-1e6, 1e6, width=32)
+# With 1,000 numbers in between, that XLA doesn't take for zero.
 bounds = st.lists(finite, min_size=2, max_size=2, unique=True).filter(
-    lambda ends: abs(ends[0] - ends[1]) >= np.finfo(np.float32).tiny
+    lambda ends: abs(ends[0] - ends[1]) >= max(2e-4 * max(map(abs, ends)), 2e-35)
 )
 
 
@@ -90,7 +90,12 @@ positive = st.floats(np.float32(1e-18), np.float32(1e18), width=32)
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
-@given(unconstrained=singles, ends=st.lists(positive, min_size=2, max_size=2, unique=True))
+@given(
+    unconstrained=singles,
+    ends=st.lists(positive, min_size=2, max_size=2).filter(
+        lambda ends: max(ends) > 1.01 * min(ends)
+    ),
+)
 @example(unconstrained=np.float32([-1e3, 0, 1e3]), ends=[1e-18, 1e18])
 @example(unconstrained=np.float32([-1e3, 0, 1e3]), ends=[0.05, 6.0])
 def test_a_bounded_logarithm_stays_within_bounds_and_in_order_too(unconstrained, ends):
@@ -198,6 +203,10 @@ def test_values_out_of_range_are_refused(spec, value):
         ((1, 2, 4), np.array([4, 1]), [2, 0]),
         ((1, 2, 4), jnp.array([2, 0]), [2, 0]),
         ((True, False), False, 1),
+        # Trees of their own, and functions.
+        (((64,), (64, 64), None), (64, 64), 1),
+        (((64,), (64, 64), None), None, 2),
+        ((jnp.tanh, jax.nn.relu), jax.nn.relu, 1),
     ],
 )
 def test_categories_are_encoded_by_name(choices, value, indices):
@@ -206,6 +215,12 @@ def test_categories_are_encoded_by_name(choices, value, indices):
     assert jnp.issubdtype(encoded.dtype, jnp.floating)
     np.testing.assert_array_equal(encoded, indices)
     np.testing.assert_array_equal(hp.encode(spec, hp.decode(spec, encoded)), encoded)
+
+
+def test_a_branch_of_choices_is_a_tree_of_them():
+    spec = hp.categorical((64,), (64, 64))
+    found = hp.encode({"widths": spec}, {"widths": {"one": (64,), "two": [(64, 64), (64,)]}})
+    assert jax.tree.map(float, found) == {"widths": {"one": 0.0, "two": [1.0, 0.0]}}
 
 
 # --- prefix trees -----------------------------------------------------------------------------
@@ -363,6 +378,47 @@ def test_bad_arguments_are_refused(name, arguments):
 def test_bad_priors_are_refused(prior):
     with pytest.raises(ValueError, match=r"^log\(\) needs 0 < low < high"):
         hp.log(prior=prior)
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high"),
+    [
+        ("log", 1e-50, 1.0),
+        ("log", 1.0, 1e39),
+        ("log", 1e6, 1e6 + 1),
+        ("bounded", 1e6, 1e6 + 1),
+        ("bounded", 0.0, 1e-40),
+        ("bounded", -3e38, 3e38),
+        ("real", 1e6, 0.01),  # loc and scale
+        ("real", 0.0, 1e38 * 2),
+    ],
+)
+def test_ranges_that_float32_cannot_hold_are_refused(name, low, high):
+    with pytest.raises(ValueError, match=rf"^{name}\(\) needs .*float32"):
+        getattr(hp, name)(low, high)
+    if name == "log":
+        with pytest.raises(ValueError, match=r"^log\(\) needs .*float32"):
+            hp.log(prior=(low, high))
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        hp.log(2e-38, 3e38),
+        hp.log(prior=(2e-38, 3e38)),
+        hp.log(1.0, 1.001),
+        hp.bounded(1e6, 1e6 + 100),
+        hp.bounded(0.0, 2e-35),
+        hp.real(1e6, 20.0),
+        hp.real(0.0, 1e37),
+    ],
+)
+def test_draws_of_the_ranges_that_are_left_differ_and_are_finite(spec):
+    unconstrained = hp.sample(jax.random.key(0), spec, jnp.zeros(100))
+    values = np.asarray(hp.decode(spec, unconstrained))
+    assert np.all(np.isfinite(unconstrained))
+    assert np.all(np.isfinite(values))
+    assert len(np.unique(values)) > 80  # of 1,000 numbers 100 draws take 95 or so
 
 
 def test_bounds_and_a_prior_at_once_are_refused():

@@ -50,4 +50,4 @@ def test_the_examples_run_and_what_the_first_finds_survives_training_again(tmp_p
     losses = dict(line.split() for line in described.splitlines()[-3:])
     start, tuned, schedule = (float(losses[name]) for name in ("start", "tuned", "schedule"))
     assert max(tuned, schedule) < 0.9 * start
-    assert (tmp_path / "study.db").exists()
+    assert (tmp_path / "study.journal").exists()

@@ -149,7 +149,7 @@ def _optimizer_advice(name: str, value: Any) -> str:
         return (
             f"{needs}. If it makes an optimizer, call it. A step size or momentum that depends on "
             "λ doesn't move the minimum of the training loss, so that only unrolled(), "
-            "truncated(), forward() and real_time() can tune it."
+            "truncated(), forward(), real_time() and search.run() can tune it."
         )
     return f"{needs}, such as optax.adam(1e-3)."
 

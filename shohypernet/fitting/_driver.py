@@ -140,6 +140,7 @@ def fit(
     )
     checks.require_batches(method, plan)
     data = plans.splits(data)
+    problems.require_readable(problem, data)
     plans.require_divisible(mesh, plan, data)
     hyperparams = problems.start_of(problem, hyperparams, "fit")
     start = checks.encoded(problem.space, hyperparams)

@@ -115,7 +115,7 @@ def _finite(record: History, infos: Info | None) -> dict[str, np.ndarray]:
 
 def _cause(names: Sequence[str], step: int, data: Data) -> str:
     if corrupted := not_finite(data):
-        return f"{', '.join(corrupted)} holds NaN or infinite numbers; fix or leave out those rows."
+        return corrupted
     of_hyperparams = any(name.startswith("hyperparameter") for name in names)
     if not step and of_hyperparams:
         return (
@@ -141,13 +141,15 @@ def _cause(names: Sequence[str], step: int, data: Data) -> str:
     )
 
 
-def not_finite(data: Data) -> list[str]:
-    """The names of the data's arrays that hold NaN or infinite numbers."""
-    return [
+def not_finite(data: Data) -> str:
+    """A sentence on the data's arrays that hold NaN or infinite numbers; empty if none does."""
+    names = [
         f"data.{jax.tree_util.keystr(path, simple=True, separator='.')}"
         for path, leaf in jax.tree.leaves_with_path(data)
         if not bool(jnp.all(jnp.isfinite(leaf)))
     ]
+    hold = f"{', '.join(names)} holds NaN or infinite numbers; fix or leave out those rows."
+    return hold if names else ""
 
 
 def warn_if_still(history: History, seeds: Sequence[int], waiting: bool) -> None:

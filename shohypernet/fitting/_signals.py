@@ -12,12 +12,15 @@ NOTICE = b"\nStopping as soon as the run can be saved; once more stops at once, 
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run stopped on a signal, `signal_number`, after it was saved."""
+    """A run stopped on a signal, `signal_number`, after it was saved.
 
-    def __init__(self, message: str, signal_number: int) -> None:
-        """Keep the signal beside the message."""
+    That of a search has the `result` so far; in a notebook, `sys.last_value.result`.
+    """
+
+    def __init__(self, message: str, signal_number: int, result: Any = None) -> None:
+        """Keep the signal and the result beside the message."""
         super().__init__(message)
-        self.signal_number = signal_number
+        self.signal_number, self.result = signal_number, result
 
 
 class Interruption:

@@ -51,8 +51,13 @@ class Asker(NamedTuple):
       init: `init(key) -> state`.
       ask: `ask(key, state) -> (state, proposal)`; None in place of a proposal ends the search.
       tell: `tell(state, proposal, losses) -> state`, with the validation losses of the proposal's
-        trials, shape (P,): infinite for one that diverged, and for one that the budget did not
-        allow any more.
+        trials, shape (P,): infinite for one that diverged, NaN for one that the budget did not
+        allow any more, or that was interrupted.
+      enqueue: `enqueue(state, hyperparams) -> state`, called once before the first proposal, with λ
+        to try before any other, unconstrained, leaves (K, ...). None for a search that can't.
+      recall: `recall(state, trials) -> hyperparams`, λ of trials that were asked for in an earlier
+        run, by their numbers, for a search whose trials outlive it; None for one that is resumed by
+        being asked, and told, the same again.
       identify: `identify(state, identity)`, called once before the first proposal, for a search
         whose trials outlive the run: raises ValueError if those that it has are of a search with
         another description, by name. None for a search without such trials.
@@ -61,6 +66,8 @@ class Asker(NamedTuple):
     init: Callable[[Key], Any]
     ask: Callable[[Key, Any], tuple[Any, Proposal | None]]
     tell: Callable[[Any, Proposal, np.ndarray], Any]
+    enqueue: Callable[[Any, Hyperparams], Any] | None = None
+    recall: Callable[[Any, np.ndarray], Hyperparams] | None = None
     identify: Callable[[Any, Mapping[str, str]], None] | None = None
 
 
@@ -71,10 +78,34 @@ class Search(NamedTuple):
       bind: `bind(space, like) -> Asker`: the search of a problem's space, a tree of specs from
         `hyperparameters`, for hyperparameters with the shapes of the arrays in `like`.
       steps: updates of w for each of its first trials, which no budget may be below.
+      settings: what else tells it from others when a run is resumed, as JSON can hold it.
     """
 
     bind: Callable[[Space, Hyperparams], Asker]
     steps: int
+    settings: Mapping[str, Any] = {}
+
+
+def queued(first: Any, drawn: Any, count: int | None = None) -> tuple[Any, Any]:
+    """As many rows as were drawn, those of a queue first, and what is left of the queue.
+
+    Args:
+      first: a tree with leaves (K, ...), or None.
+      drawn: likewise, leaves (P, ...).
+      count: number of rows, P by default.
+    """
+    if first is None:
+        return drawn, None
+    count = rows(drawn) if count is None else count
+    mixed = jax.tree.map(lambda one, other: np.concatenate([one, other])[:count], first, drawn)
+    left = jax.tree.map(lambda leaf: leaf[count:], first)
+    return mixed, left if rows(left) else None
+
+
+def rows(tree: Any) -> int:
+    """Length of the leading axis of a tree's leaves, 0 for None."""
+    leaves = jax.tree.leaves(tree)
+    return len(leaves[0]) if leaves else 0
 
 
 def generator(key: jax.Array) -> np.random.Generator:

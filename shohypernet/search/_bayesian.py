@@ -20,7 +20,7 @@ from shohypernet._internal import validation
 from shohypernet.search import _checks as checks
 from shohypernet.search import _gaussian_process as gaussian_process
 from shohypernet.search import _slice_sampling as slice_sampling
-from shohypernet.search._base import Asker, Proposal, Search, generator
+from shohypernet.search._base import Asker, Proposal, Search, generator, queued, rows
 from shohypernet.search._gaussian_process import Posterior
 from shohypernet.search._unit_cube import EDGE, UnitCube, unit_cube
 from shohypernet.types import Hyperparams, Key, Space
@@ -41,12 +41,14 @@ class State(NamedTuple):
       losses: their validation losses, shape (N,); infinite where the trial diverged.
       parameters: the chain's last (m, log a, log s, log ℓ …), None before it began.
       pending: points that were asked for, shape (P, D).
+      first: λ to begin with, None once they were asked for.
     """
 
     points: np.ndarray
     losses: np.ndarray
     parameters: np.ndarray | None
     pending: np.ndarray
+    first: Hyperparams | None = None
 
 
 def bayesian(*, steps: int, population: int = 1, initial: int = 10) -> Search:
@@ -55,7 +57,7 @@ def bayesian(*, steps: int, population: int = 1, initial: int = 10) -> Search:
     Args:
       steps: updates of w for each trial.
       population: trials in a proposal; 1 gains most from each.
-      initial: trials of the first proposal, a Latin hypercube.
+      initial: trials of the first proposal, a Latin hypercube after those to begin with.
 
     Returns:
       A Search without end.
@@ -76,23 +78,32 @@ def bayesian(*, steps: int, population: int = 1, initial: int = 10) -> Search:
         def ask(key: Key, state: State) -> tuple[State, Proposal]:
             rng = generator(key)
             if not np.isfinite(state.losses).any():
-                points = scipy.stats.qmc.LatinHypercube(cube.size, rng=rng).random(initial)
+                wanted = max(initial, rows(state.first))
+                points = scipy.stats.qmc.LatinHypercube(cube.size, rng=rng).random(wanted)
+                points, _ = queued(state.first and cube.points(state.first), points)
                 state = state._replace(pending=points)
             else:
                 with gaussian_process.one_thread():
                     state = _choose(rng, cube, state, population)
             first = len(state.losses)
             trials = np.arange(first, first + len(state.pending))
-            return state, Proposal(trials, cube.hyperparams(state.pending), steps)
+            hyperparams, first = queued(state.first, cube.hyperparams(state.pending))
+            return state._replace(first=first), Proposal(trials, hyperparams, steps)
 
         def tell(state: State, proposal: Proposal, losses: np.ndarray) -> State:
             points = np.concatenate([state.points, state.pending])
             return State(points, np.append(state.losses, losses), state.parameters, nothing)
 
         start = State(nothing, np.zeros(0), None, nothing)
-        return Asker(lambda key: start, ask, tell)
+        return Asker(
+            lambda key: start,
+            ask,
+            tell,
+            lambda state, hyperparams: state._replace(first=hyperparams),
+        )
 
-    return Search(bind, steps)
+    settings = {"method": "bayesian", "population": population, "initial": initial}
+    return Search(bind, steps, settings)
 
 
 def _choose(rng: np.random.Generator, cube: UnitCube, state: State, population: int) -> State:

@@ -1,18 +1,21 @@
 """Checks of what searches and their driver are given, in plain words, before anything is traced."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from shohypernet import hyperparameters as hp
+from shohypernet import inner_loop
 from shohypernet import problem as problems
 from shohypernet._internal import jaxprs
 from shohypernet._internal import losses as returned
 from shohypernet._internal.validation import require, whole
 from shohypernet.batches import Data, minibatch
-from shohypernet.problem import Problem
+from shohypernet.fitting._plan import by_path
 from shohypernet.search._base import Search
+from shohypernet.search._static import Inner, Variants
 from shohypernet.types import Hyperparams, Key, Space
 
 
@@ -55,56 +58,139 @@ def search(value: Any) -> Search:
     raise TypeError(f"search.run() needs a Search, got {type(value).__name__}; {fix}.")
 
 
-def form(key: Key, space: Space, hyperparams: Any) -> Hyperparams:
-    """Zeros in the form of the hyperparameters, which the space is a prefix of.
+def require_affordable(method: Search, budget: int) -> None:
+    """Refuse a budget below one trial.
+
+    Raises:
+      ValueError: naming both.
+    """
+    require(
+        budget >= method.steps,
+        f"a budget of {budget} gradient evaluations is below one trial of {method.steps} steps; "
+        "allow more, or give the method fewer steps.",
+    )
+
+
+def require_stackable(variants: Variants, seeds: list[int]) -> None:
+    """Refuse several seeds, whose weights a result stacks, where static choices may shape those.
+
+    Raises:
+      ValueError: with the way to do it.
+    """
+    require(
+        not variants.specs or len(seeds) == 1,
+        f"search.run() takes one seed with static choices, whose best weights may differ in shape, "
+        f"got {seeds}; run one seed after another.",
+    )
+
+
+def form(variants: Variants, hyperparams: Any) -> Hyperparams:
+    """Zeros in the form of all hyperparameters, static choices included.
 
     Args:
-      key: PRNG key of hyperparameters that a function makes.
-      space: a tree of specs.
-      hyperparams: a tree of arrays or numbers, or a function from a key to one.
+      variants: the inner runs, with the space of those.
+      hyperparams: all but the static choices, a tree of arrays or numbers or a function from a key
+        to one; None for those that the problem starts from.
 
     Raises:
       ValueError: for a tree that the space is no prefix of.
     """
+    problem = variants.first.problem
+    if hyperparams is None and variants.specs and not problem.space:
+        hyperparams = {}
+    hyperparams = problems.start_of(problem, hyperparams, "search.run")
+    zeros = zeros_like(problem.space, hyperparams)
+    if not variants.specs:
+        return zeros
+    return {**zeros, **dict.fromkeys(variants.specs, np.zeros((), np.float32))}
+
+
+def zeros_like(space: Space, hyperparams: Any) -> Hyperparams:
+    """Zeros in the form of hyperparameters that a space is a prefix of."""
     # A tree may be callable too, as an Equinox module is.
     if callable(hyperparams) and jax.tree_util.all_leaves([hyperparams]):
-        hyperparams = jax.eval_shape(hyperparams, key)
-    hp.require_prefix(space, hyperparams)
-    return jax.tree.map(lambda leaf: np.zeros(np.shape(leaf), np.float32), hyperparams)
+        hyperparams = jax.eval_shape(hyperparams, jax.random.key(0))
+    specs = hp.broadcast_space(space, hyperparams)
+
+    def zeros(spec: hp.Spec, leaf: Any) -> np.ndarray:
+        return np.zeros(() if spec.holds(leaf) else np.shape(leaf), np.float32)
+
+    return jax.tree.map(zeros, specs, hyperparams)
 
 
-def require_consistent(
-    problem: Problem, like: Hyperparams, data: Data, batch_size: int | None
-) -> None:
-    """Refuse losses that aren't scalars, and hyperparameters that no loss reads.
+def queue(space: Space, like: Hyperparams, first: Sequence[Any]) -> Hyperparams | None:
+    """Trials to begin with, unconstrained, leaves (K, ...); None if there are none.
+
+    Args:
+      space: the space of all hyperparameters.
+      like: zeros in their form.
+      first: trees of values in natural units; a number may stand for an array.
+
+    Raises:
+      ValueError: for values that don't fit the space, or lie outside its prior.
+    """
+    if not first:
+        return None
+    specs = hp.broadcast_space(space, like)
+
+    def stacked(spec: hp.Spec, zeros: np.ndarray, *codes: Any) -> np.ndarray:
+        rows = np.stack([np.broadcast_to(code, zeros.shape) for code in codes])
+        at = np.asarray(spec.cdf(rows))
+        require(
+            bool(np.all((at > 0) & (at < 1))),
+            f"first holds {np.asarray(spec.decode(rows))}, outside the prior of its {spec}; a "
+            "search tries what is inside.",
+        )
+        return rows.astype(zeros.dtype)
+
+    return jax.tree.map(stacked, specs, like, *(hp.encode(space, tree) for tree in first))
+
+
+def require_consistent(variants: Variants, like: Hyperparams, data: Data) -> None:
+    """Refuse losses that aren't scalars, and hyperparameters that neither loss nor optimizer reads.
 
     The functions are traced, but nothing is computed.
 
     Args:
-      problem: as given, with λ in natural units.
-      like: zeros in the form of λ.
+      variants: inner runs, of which one that reads a hyperparameter is enough.
+      like: zeros in the form of λ, static choices left out.
       data: the three splits.
-      batch_size: examples of a training batch; None takes all.
 
     Raises:
       ValueError: saying which.
     """
+    unread: set[str] = set(by_path(np.shape, like))
+    for inner in variants.all():
+        unread &= _unread(inner, like, data)
+        if not unread:
+            return
+    names = ", ".join(name or "λ" for name in sorted(unread))
+    raise ValueError(
+        f"hyperparameter {names} enters neither loss, nor the optimizer, so that no trial can tell "
+        "its values apart; use it there, or leave it out of the search."
+    )
+
+
+def _unread(inner: Inner, like: Hyperparams, data: Data) -> set[str]:
+    """Names of the hyperparameters that some inner runs don't read, whose losses are scalars."""
+    problem, unread = inner.problem, set()
+    relaxed, optimizer = inner.relaxed()
 
     def check(key: Key, hyperparams: Hyperparams) -> None:
-        batches = minibatch(key, data.train, batch_size), data.valid
+        batches = minibatch(key, data.train, inner.batch_size), data.valid
         losses = returned.losses_at(problem, *problems.initialize(problem, key), batches, key)
         returned.require_scalars(problem, losses, hyperparams)
+
+        def after_a_step(free: Hyperparams) -> Any:
+            state = inner_loop.start(relaxed, optimizer, key, free)
+            return inner_loop.train_step(relaxed, optimizer, state, free, batches[0], key)[0].params
+
         read = jaxprs.reads(lambda free: losses(hp.decode(problem.space, free)), hyperparams)
-        paths = [path for path, _ in jax.tree.leaves_with_path(hyperparams)]
-        unread = [
-            jax.tree_util.keystr(path, simple=True, separator=".") or "λ"
-            for path, is_read in zip(paths, read, strict=True)
-            if not is_read
-        ]
-        require(
-            not unread,
-            f"hyperparameter {', '.join(unread)} enters neither loss, so that no trial can tell "
-            "its values apart; use it in the losses, or leave it out of the search.",
-        )
+        if not all(read) and optimizer is not inner.optimizer:
+            by_optimizer = jaxprs.reads(after_a_step, hyperparams)
+            read = [one or other for one, other in zip(read, by_optimizer, strict=True)]
+        names = by_path(np.shape, hyperparams)
+        unread.update(name for name, is_read in zip(names, read, strict=True) if not is_read)
 
     jax.eval_shape(check, jax.random.key(0), like)
+    return unread

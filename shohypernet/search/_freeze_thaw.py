@@ -20,7 +20,7 @@ from shohypernet._internal import validation
 from shohypernet.search import _checks as checks
 from shohypernet.search import _learning_curves as learning_curves
 from shohypernet.search import _slice_sampling as slice_sampling
-from shohypernet.search._base import Asker, Proposal, Search, generator
+from shohypernet.search._base import Asker, Proposal, Search, generator, queued, rows
 from shohypernet.search._gaussian_process import improvement, one_thread
 from shohypernet.search._learning_curves import Curves, Posterior
 from shohypernet.search._unit_cube import EDGE, UnitCube, unit_cube
@@ -44,12 +44,14 @@ class State(NamedTuple):
       values: losses of each after 1, 2, … units, shape (N, units); infinite where it diverged.
       lengths: units that each has had, shape (N,).
       chain: last states of the chain of the model's parameters.
+      first: λ to begin with, None once they were asked for.
     """
 
     points: np.ndarray
     values: np.ndarray
     lengths: np.ndarray
     chain: list[np.ndarray]
+    first: Hyperparams | None = None
 
 
 def freeze_thaw(*, unit_steps: int, units: int = 10, initial: int = 5) -> Search:
@@ -81,17 +83,26 @@ def freeze_thaw(*, unit_steps: int, units: int = 10, initial: int = 5) -> Search
                 with one_thread():
                     chosen, state = _choose(rng, cube, state, units)
             else:
-                points = scipy.stats.qmc.LatinHypercube(cube.size, rng=rng).random(initial)
-                chosen = np.arange(len(state.points), len(state.points) + initial)
+                wanted = max(initial, rows(state.first))
+                points = scipy.stats.qmc.LatinHypercube(cube.size, rng=rng).random(wanted)
+                points, _ = queued(state.first and cube.points(state.first), points)
+                chosen = np.arange(len(state.points), len(state.points) + wanted)
                 state = _with_points(state, points)
             kept = np.flatnonzero(_thawable(state, units))
-            hyperparams = cube.hyperparams(state.points[chosen])
+            hyperparams, first = queued(state.first, cube.hyperparams(state.points[chosen]))
+            state = state._replace(first=first)
             return state, Proposal(chosen, hyperparams, unit_steps, kept)
 
         start = State(np.zeros((0, cube.size)), np.zeros((0, units)), np.zeros(0, int), [])
-        return Asker(lambda key: start, ask, _tell)
+        return Asker(
+            lambda key: start,
+            ask,
+            _tell,
+            lambda state, hyperparams: state._replace(first=hyperparams),
+        )
 
-    return Search(bind, unit_steps)
+    settings = {"method": "freeze_thaw", "units": units, "initial": initial}
+    return Search(bind, unit_steps, settings)
 
 
 def _tell(state: State, proposal: Proposal, losses: np.ndarray) -> State:

@@ -14,7 +14,7 @@ import numpy as np
 
 from shohypernet._internal import validation
 from shohypernet.hyperparameters import Spec
-from shohypernet.search._base import Asker, Proposal, Search
+from shohypernet.search._base import Asker, Proposal, Search, queued, rows
 from shohypernet.search._unit_cube import bin_count, unit_cube
 from shohypernet.types import Hyperparams, Key, Space
 
@@ -25,12 +25,14 @@ class State(NamedTuple):
     """State of `grid_search`.
 
     Attributes:
-      order: numbers of the grid's points, in the order of their trials.
+      order: numbers of the grid's points that are still to be tried, in order.
       asked: trials so far.
+      first: λ to begin with, None once they were asked for.
     """
 
     order: np.ndarray
     asked: int
+    first: Hyperparams | None = None
 
 
 def grid_search(*, points: int, steps: int, population: int = 100) -> Search:
@@ -66,18 +68,24 @@ def grid_search(*, points: int, steps: int, population: int = 100) -> Search:
             return State(np.asarray(jax.random.permutation(key, total)), 0)
 
         def ask(key: Key, state: State) -> tuple[State, Proposal | None]:
-            turn = state.order[state.asked : state.asked + population]
-            if not turn.size:
-                return state, None
+            turn, left = np.split(state.order, [max(0, population - rows(state.first))])
             places = np.unravel_index(turn, lengths)
-            chosen = np.stack([axis[i] for axis, i in zip(axes, places, strict=True)], axis=1)
-            trials = np.arange(state.asked, state.asked + turn.size)
-            proposal = Proposal(trials, cube.hyperparams(chosen), steps)
-            return state._replace(asked=state.asked + turn.size), proposal
+            chosen = [axis[i] for axis, i in zip(axes, places, strict=True)]
+            drawn = cube.hyperparams(np.stack(chosen, axis=1))
+            hyperparams, first = queued(state.first, drawn, population)
+            asked = state.asked + rows(hyperparams)
+            if asked == state.asked:
+                return state, None
+            trials = np.arange(state.asked, asked)
+            return State(left, asked, first), Proposal(trials, hyperparams, steps)
 
-        return Asker(init, ask, lambda state, proposal, losses: state)
+        def enqueue(state: State, hyperparams: Hyperparams) -> State:
+            return state._replace(first=hyperparams)
 
-    return Search(bind, steps)
+        return Asker(init, ask, lambda state, proposal, losses: state, enqueue)
+
+    settings = {"method": "grid_search", "points": points, "population": population}
+    return Search(bind, steps, settings)
 
 
 def _axis(spec: Spec, points: int) -> np.ndarray:

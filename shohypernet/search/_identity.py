@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import optax
 
 from shohypernet import hyperparameters as hp
 from shohypernet import inner_loop
@@ -15,48 +14,40 @@ from shohypernet._internal import jaxprs
 from shohypernet.batches import Data
 from shohypernet.fitting._identity import describe
 from shohypernet.fitting._plan import by_path
-from shohypernet.problem import Problem, relaxed
+from shohypernet.search._static import Inner, Variants
 from shohypernet.types import Hyperparams, Key
 
 _ADDRESS = re.compile(r"0x[0-9a-f]+")  # of a function, which differs from process to process
 _INNER_RUN = "inner run (init, losses, optimizer)"
 
 
-def identity(
-    problem: Problem,
-    like: Hyperparams,
-    data: Data,
-    optimizer: optax.GradientTransformation,
-    steps: int,
-    batch_size: int | None,
-) -> dict[str, str]:
+def identity(variants: Variants, like: Hyperparams, data: Data, steps: int) -> dict[str, str]:
     """Description of a search, as JSON can hold it.
 
     Functions count by what they compute: by a checksum of the jaxpr of an inner run of one step,
     and of the constants in it, such as step sizes. Another release of JAX may write another jaxpr,
-    so it stands by the release's number.
+    so it stands by the release's number. Of static choices the first combination counts.
 
     Args:
-      problem: the bilevel problem, with λ in natural units.
-      like: a tree in the form of λ.
+      variants: the inner runs.
+      like: a tree in the form of λ, static choices included.
       data: the three splits.
-      optimizer: optimizer of the weights.
       steps: updates of w for each trial.
-      batch_size: examples per step; None takes all of them.
     """
-    specs = jax.tree.leaves(hp.broadcast_space(problem.space, like))
+    specs = jax.tree.leaves(hp.broadcast_space(variants.space, like))
     shapes = by_path(np.shape, like)
     of_space = {
-        f"space.{name or 'value'}": f"{spec}, shape {list(shape)}"
+        f"space.{name or 'value'}": f"{spec.as_text()}, shape {list(shape)}"
         for (name, shape), spec in zip(shapes.items(), specs, strict=True)
     }
     of_data = {f"data.{name}": text for name, text in describe(data, contents=True).items()}
-    program = _program(problem, like, data, optimizer, batch_size)
+    inner = variants.first
+    program = _program(inner, variants.rest(like), data)
     return {
         **of_space,
         **of_data,
         "steps": str(steps),
-        "batch_size": str(batch_size),
+        "batch_size": str(inner.batch_size),
         f"{_INNER_RUN} by jax {jax.__version__}": program,
     }
 
@@ -73,22 +64,16 @@ def differences(there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
     ]
 
 
-def _program(
-    problem: Problem,
-    like: Hyperparams,
-    data: Data,
-    optimizer: optax.GradientTransformation,
-    batch_size: int | None,
-) -> str:
-    inner = relaxed(problem)
+def _program(inner: Inner, like: Hyperparams, data: Data) -> str:
+    problem, optimizer = inner.relaxed()
 
     def inner_run(key: Key, hyperparams: Hyperparams, data: Data) -> Any:
-        state = inner_loop.start(inner, optimizer, key)
+        state = inner_loop.start(problem, optimizer, key, hyperparams)
         state, _ = inner_loop.drawn_step(
-            inner, optimizer, key, state, hyperparams, data.train, batch_size=batch_size
+            problem, optimizer, key, state, hyperparams, data.train, batch_size=inner.batch_size
         )
         return inner_loop.valid_loss(
-            inner, state.params, state.model_state, hyperparams, data.valid
+            problem, state.params, state.model_state, hyperparams, data.valid
         )
 
     closed = jax.make_jaxpr(inner_run)(jax.random.key(0), like, data)

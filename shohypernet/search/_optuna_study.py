@@ -1,14 +1,13 @@
-"""An Optuna study in a storage, with the sampler and the heartbeats of a search through Optuna.
+"""An Optuna study in a storage, with the sampler of a search through Optuna.
 
 Imported by searches through Optuna alone, for it is an extra.
 """
 
+import contextlib
 import os
+import pathlib
 import socket
-import threading
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -20,15 +19,20 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import BaseSampler
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from shohypernet._specs import Categorical, Spec
+from shohypernet.search._heartbeats import WORKER, Heartbeats
 from shohypernet.search._identity import differences
 from shohypernet.search._unit_cube import UnitCube
 
+SQLITE = b"SQLite format 3"  # first bytes of a database
 SQLITE_PATIENCE = 60.0  # seconds to wait for another process to let go of the file
-IDENTITY, EXHAUSTED = "search", "exhausted"  # attributes of the study
+IDENTITY, CHOICES, EXHAUSTED = "search", "choices", "exhausted"  # attributes of the study
 UNLIKELY = 1e-3  # of an unbounded prior, what is left out at either end
 
 
@@ -37,7 +41,7 @@ class Study:
 
     Args:
       name: name of the study in its storage.
-      storage: an SQLAlchemy URL, or None for this process' memory.
+      storage: see `optuna_search`; None for this process' memory.
       sampler: a function from a seed to an Optuna sampler.
       entropy: entropy of this search's random numbers.
       cube: unit cube of the space.
@@ -48,40 +52,35 @@ class Study:
     def __init__(
         self,
         name: str,
-        storage: str | None,
+        storage: Any,
         sampler: Callable[[int], BaseSampler],
         entropy: list[int],
         cube: UnitCube,
         heartbeat: int,
     ) -> None:
         """Create the study, or open the one that is there."""
-        self._storage: Any = None
-        if storage is not None:
-            with _quiet():
-                self._storage = optuna.storages.RDBStorage(
-                    storage,
-                    engine_kwargs=(
-                        {"connect_args": {"timeout": SQLITE_PATIENCE}}
-                        if storage.startswith("sqlite")
-                        else None
-                    ),
-                    heartbeat_interval=heartbeat,
-                    heartbeat_stale_trial_callback=(
-                        optuna.storages.RetryHeartbeatStaleTrialCallback()
-                    ),
-                )
         self.optuna = optuna.create_study(
             study_name=name,
-            storage=self._storage,
+            storage=opened(storage),
             sampler=_ByNumber(sampler, entropy),
             load_if_exists=True,
         )
         # By this a sampler says that it has tried all points; Optuna allows it in `optimize` alone.
         self.optuna.stop = lambda: self.optuna.set_user_attr(EXHAUSTED, True)
-        self._cube, self._heartbeat = cube, heartbeat
+        labels = {
+            name: spec.labels
+            for name, spec in zip(cube.names, cube.specs, strict=True)
+            if isinstance(spec, Categorical)
+        }
+        if labels and CHOICES not in self.optuna.user_attrs:  # for people who look at the study
+            self.optuna.set_user_attr(CHOICES, labels)
+        self._cube = cube
         self._distributions = dict(zip(cube.names, map(_distribution, cube.specs), strict=True))
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
-        self._beating: threading.Event | None = None
+        self._heartbeats: Heartbeats | None = None
+        if storage is not None:
+            self._heartbeats = Heartbeats(self.optuna, self._worker, heartbeat)
+        self._trials: dict[int, optuna.Trial] = {}  # that were asked for and not told yet
 
     def require_same(self, identity: Mapping[str, str]) -> None:
         """Record the identity of the search, or compare it with the one that is there.
@@ -107,9 +106,8 @@ class Study:
           most: total of trials to complete, by all processes; None for no limit.
           wanted: the most to begin now.
         """
-        if self._storage is not None:
-            with _quiet():
-                optuna.storages.fail_stale_trials(self.optuna)
+        if self._heartbeats:
+            self._heartbeats.repeat_stale()
         if self.optuna.user_attrs.get(EXHAUSTED):
             return 0, False
         if most is None:
@@ -119,22 +117,34 @@ class Study:
         others = [
             trial
             for trial in trials
-            if trial.state == TrialState.RUNNING and trial.user_attrs.get("worker") != self._worker
+            if trial.state == TrialState.RUNNING and trial.user_attrs.get(WORKER) != self._worker
         ]
         return max(0, min(wanted, most - len(trials))), bool(others)
 
     def ask(self) -> tuple[int, np.ndarray]:
         """Number of a new trial, or of one that a dead process left, and its values (D,)."""
-        with _quiet():
-            trial = self.optuna.ask(self._distributions)
-        self._beat([trial.number])
-        trial.set_user_attr("worker", self._worker)
-        values = [
-            # Of a category, the index.
-            self._distributions[name].to_internal_repr(trial.params[name])
-            for name in self._cube.names
-        ]
-        return trial.number, np.array(values)
+        trial = self.optuna.ask(self._distributions)
+        trial.set_user_attr(WORKER, self._worker)
+        self._trials[trial.number] = trial
+        return trial.number, np.array([trial.params[name] for name in self._cube.names], float)
+
+    def values(self, numbers: np.ndarray) -> np.ndarray:
+        """Values (P, D) of trials by their numbers."""
+        trials = self.optuna.get_trials(deepcopy=False)
+        names = self._cube.names
+        return np.array([[trials[i].params[name] for name in names] for i in numbers], float)
+
+    def enqueue(self, values: np.ndarray) -> None:
+        """Ask for some values (K, D) before any others, unless the study has them."""
+        for row in values.tolist():
+            params = {}
+            for (name, within), value in zip(self._distributions.items(), row, strict=True):
+                # Float32 may round a number across a bound.
+                if isinstance(within, FloatDistribution):
+                    params[name] = min(max(value, within.low), within.high)
+                else:
+                    params[name] = int(value)
+            self.optuna.enqueue_trial(params, skip_if_exists=True)
 
     def surplus(self, numbers: Iterable[int], most: int | None) -> list[int]:
         """Those trials that came second, where two processes took one last place."""
@@ -145,43 +155,27 @@ class Study:
         return sorted({trial.number for trial in counted[most:]} & set(numbers))
 
     def tell(self, number: int, loss: float) -> None:
-        """End a trial: complete with a finite loss, failed with another."""
-        # A trial is finished already if this process was taken for dead.
-        if np.isfinite(loss):
-            self.optuna.tell(number, loss, skip_if_finished=True)
-        else:
-            self.optuna.tell(number, state=TrialState.FAIL, skip_if_finished=True)
+        """End a trial: complete with its loss, infinite if it diverged; failed with NaN."""
+        # Samplers ignore a failed trial, and so would go back to where trials diverge. A trial is
+        # finished already if this process was taken for dead.
+        failed = bool(np.isnan(loss))
+        value, state = (None, TrialState.FAIL) if failed else (loss, None)
+        with contextlib.suppress(UpdateFinishedTrialError):
+            self.optuna.tell(number, value, state, skip_if_finished=True)
+        self._trials.pop(number, None)
 
-    def start_beating(self, numbers: list[int]) -> None:
-        """Record heartbeats of some trials, in a thread, until `stop_beating`."""
-        self.stop_beating()
-        if self._storage is None:
-            return
-        stop = self._beating = threading.Event()
-
-        def beat() -> None:
-            while not stop.wait(self._heartbeat):
-                self._beat(numbers)
-
-        # A daemon, so that it never outlives the process whose life it shows.
-        threading.Thread(target=beat, daemon=True).start()
+    def start_beating(self) -> None:
+        """Record heartbeats of the trials that aren't told yet, until `stop_beating`."""
+        if self._heartbeats:
+            self._heartbeats.start(self._trials.values())
 
     def stop_beating(self) -> None:
         """Record no more heartbeats."""
-        if self._beating:
-            self._beating.set()
-            self._beating = None
+        if self._heartbeats:
+            self._heartbeats.stop()
 
     def __reduce__(self) -> Any:
         return PastStudy, (self.optuna.study_name, self.optuna.get_trials())
-
-    def _beat(self, numbers: Iterable[int]) -> None:
-        if self._storage is None:
-            return
-        study = self._storage.get_study_id_from_name(self.optuna.study_name)
-        for number in numbers:
-            trial = self._storage.get_trial_id_from_study_id_trial_number(study, number)
-            self._storage.record_heartbeat(trial)
 
 
 class PastStudy(NamedTuple):
@@ -242,7 +236,8 @@ class _ByNumber(BaseSampler):
 
 def _distribution(spec: Spec) -> BaseDistribution:
     if isinstance(spec, Categorical):
-        return CategoricalDistribution(spec.labels)
+        # By index, for Optuna takes choices that are spelt alike for one, and no functions.
+        return CategoricalDistribution(range(len(spec.choices)))
     low, high = spec.bounds
     if not spec.differentiable:
         return IntDistribution(int(low), int(high))
@@ -252,10 +247,26 @@ def _distribution(spec: Spec) -> BaseDistribution:
     return FloatDistribution(low, high, log=spec.kind == "log")
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    # That heartbeats may still change, and that `ask` leaves them to its caller: a test would tell.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        warnings.filterwarnings("ignore", "Heartbeat of storage", UserWarning)
-        yield
+def opened(storage: Any) -> BaseStorage | None:
+    """Optuna's storage of a URL or a path, or the one that is given.
+
+    Raises:
+      ValueError: for a text that is no URL, or a path to a database.
+    """
+    if storage is None or isinstance(storage, BaseStorage):
+        return storage
+    if isinstance(storage, os.PathLike):
+        path = pathlib.Path(storage)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab+") as file:
+            file.seek(0)
+            if file.read(len(SQLITE)) == SQLITE:
+                raise ValueError(f"{path} is an SQLite database: storage='sqlite:///{path}'.")
+        return JournalStorage(JournalFileBackend(str(path)))
+    if "://" not in storage:
+        raise ValueError(
+            f"storage={storage!r} is no URL; write storage='sqlite:///{storage}' for a database, "
+            f"or storage=pathlib.Path({storage!r}) for a journal file."
+        )
+    patient = {"connect_args": {"timeout": SQLITE_PATIENCE}}
+    return RDBStorage(storage, engine_kwargs=patient if storage.startswith("sqlite") else None)

@@ -8,7 +8,7 @@ trained by one population after another.
 
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -21,7 +21,7 @@ from shohypernet._internal.trees import data_as_keys, keys_as_data
 from shohypernet.batches import Data
 from shohypernet.inner_loop import TrainState
 from shohypernet.problem import Problem
-from shohypernet.types import Hyperparams, Key
+from shohypernet.types import Hyperparams, Key, Optimizer
 
 # Weights, gradient, update and what goes in and comes out, in units of one inner run's state: a
 # first guess, which XLA's own account corrects.
@@ -33,13 +33,13 @@ class Job(NamedTuple):
 
     Attributes:
       key: PRNG key of the seed's inner runs.
-      states: their states so far, P trees of NumPy arrays.
+      states: their states so far, P trees of NumPy arrays, None for one that begins.
       hyperparams: λ, leaves (P, ...).
       done: steps behind them.
     """
 
     key: Key
-    states: Sequence[TrainState]
+    states: Sequence[TrainState | None]
     hyperparams: Hyperparams
     done: int
 
@@ -57,7 +57,7 @@ class Populations:
 
     Args:
       problem: the problem, whose losses read λ as the jobs give it.
-      optimizer: α, optimizer of the weights.
+      optimizer: α, optimizer of the weights, or a function from such λ to it.
       data: three splits, on the device.
       batch_size: examples per step; None takes all of them.
       memory: bytes that a population may take besides the data.
@@ -70,7 +70,7 @@ class Populations:
     def __init__(
         self,
         problem: Problem,
-        optimizer: optax.GradientTransformation,
+        optimizer: Optimizer,
         data: Data,
         batch_size: int | None,
         memory: int,
@@ -78,28 +78,64 @@ class Populations:
         """Compile nothing yet."""
         self.compile_seconds = 0.0
         start = functools.partial(inner_loop.start, problem, optimizer)
-        self._start = jax.jit(lambda key: keys_as_data(start(key)))
-        like = jax.eval_shape(start, jax.random.key(0))
-        self._population = jax.jit(_program(problem, optimizer, batch_size, like))
+        self._start = jax.jit(lambda key, hyperparams: keys_as_data(start(key, hyperparams)))
+        self._fresh: dict[bytes, TrainState] = {}  # of each seed, if all λ begin alike
+        self._alike = isinstance(optimizer, optax.GradientTransformation)
+        self._population = jax.jit(_program(problem, optimizer, batch_size))
         self._data, self._memory = data, memory
         self._data_bytes = _bytes(data)
-        self._compiled: dict[tuple[int, int], Any] = {}
+        self._compiled: dict[int, dict[int, Any]] = {}  # by the number of seeds, then the width
         self.widest: dict[int, int] = {}
 
-    def start(self, key: Key) -> TrainState:
-        """State of a seed's inner runs before their first step, in NumPy."""
-        return jax.device_get(self._start(key))
+    def like(self, hyperparams: Hyperparams) -> TrainState:
+        """Shapes and dtypes of an inner run's state at one λ."""
+        return jax.eval_shape(self._start, jax.random.key(0), hyperparams)
 
-    def run(self, jobs: Sequence[Job], steps: int) -> list[Outcome]:
+    def widths(self) -> dict[str, list[int]]:
+        """By the number of seeds, `widest` and the widths of the programs, as JSON can hold it."""
+        return {f"{n}": [self.widest[n], *self._compiled[n]] for n in self._compiled}
+
+    def expect(self, widths: Mapping[str, Sequence[int]]) -> None:
+        """Compile the programs of a run that is resumed, once they are needed, and no others.
+
+        A program of another width rounds differently.
+        """
+        for seeds, (widest, *compiled) in widths.items():
+            self.widest[int(seeds)] = widest
+            self._compiled.setdefault(int(seeds), {}).update(dict.fromkeys(compiled))
+
+    def _begun(self, job: Job) -> Job:
+        """The job, with the states of those that begin."""
+        seed = np.asarray(jax.random.key_data(job.key)).tobytes()
+
+        def begin(row: int) -> TrainState:
+            if seed in self._fresh:
+                return self._fresh[seed]
+            at = jax.tree.map(lambda leaf: leaf[row], job.hyperparams)
+            fresh = jax.device_get(self._start(job.key, at))
+            if self._alike:
+                self._fresh[seed] = fresh
+            return fresh
+
+        states = [begin(i) if state is None else state for i, state in enumerate(job.states)]
+        return job._replace(states=states)
+
+    def run(self, jobs: Sequence[Job], steps: int, *, least: int = 1) -> list[Outcome]:
         """Train all jobs, one for each seed, for as many steps.
+
+        Args:
+          jobs: the jobs.
+          steps: updates of w.
+          least: width of the population, if memory allows it, even of fewer inner runs.
 
         Raises:
           ValueError: if not even one inner run of each seed fits in memory.
         """
+        jobs = [self._begun(job) for job in jobs]
         longest = max(len(job.states) for job in jobs)
         pieces, first = [], 0
         while first < longest:
-            compiled, width = self._compile(jobs, longest - first)
+            compiled, width = self._compile(jobs, max(longest - first, least))
             columns = [_columns(job, first, width) for job in jobs]
             states, hyperparams = jax.tree.map(lambda *leaves: np.stack(leaves), *columns)
             keys = jnp.stack([job.key for job in jobs])
@@ -117,15 +153,14 @@ class Populations:
             each = STATES_PER_RUN * _bytes(example.states[0])
             self.widest[seeds] = max(1, self._memory // (each * seeds))
         # One that is there and at most twice as wide as it need be spares a compilation.
-        there = [width for known, width in self._compiled if known == seeds]
+        there = self._compiled.setdefault(seeds, {})
         serving = [
             width for width in there if wanted <= width <= min(2 * wanted, self.widest[seeds])
         ]
         while True:
             width = min(serving, default=min(_padded(wanted), self.widest[seeds]))
-            if (seeds, width) not in self._compiled:
-                self._compiled[seeds, width] = self._lower(example, seeds, width)
-            compiled = self._compiled[seeds, width]
+            compiled = there.get(width) or self._lower(example, seeds, width)
+            there[width] = compiled
             taken = self._taken(compiled)
             if taken <= self._memory:
                 return compiled, width
@@ -162,16 +197,16 @@ class Populations:
 
 def _program(
     problem: Problem,
-    optimizer: optax.GradientTransformation,
+    optimizer: Optimizer,
     batch_size: int | None,
-    like: TrainState,
 ) -> Any:
-    """The program of a population, whose states hold what PRNG keys hold in place of `like`'s."""
+    """The program of a population, whose states hold what PRNG keys hold in place of those."""
+    start = functools.partial(inner_loop.start, problem, optimizer)
 
     def one_step(
         key: Key, state: TrainState, hyperparams: Hyperparams, examples: Any
     ) -> TrainState:
-        state = data_as_keys(state, like)
+        state = data_as_keys(state, jax.eval_shape(start, key, hyperparams))
         new, _ = inner_loop.drawn_step(
             problem, optimizer, key, state, hyperparams, examples, batch_size=batch_size
         )

@@ -2,18 +2,45 @@
 
     λ_i ~ p(λ),    i = 1, 2, …
 
+Of whole numbers and categories alone no λ comes twice: they are drawn without replacement, by a
+Fisher–Yates shuffle of their numbers of which only the entries that have moved are kept.
+
 Bergstra and Bengio (2012), "Random Search for Hyper-Parameter Optimization", Journal of Machine
 Learning Research 13. With it, Algorithm 1 of arXiv:1802.09419 is the paper's own baseline.
 """
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from shohypernet import hyperparameters as hp
 from shohypernet._internal import validation
-from shohypernet.search._base import Asker, Proposal, Search
-from shohypernet.search._unit_cube import unit_cube
+from shohypernet.search._base import Asker, Proposal, Search, generator, queued, rows
+from shohypernet.search._unit_cube import UnitCube, bin_count, unit_cube
 from shohypernet.types import Hyperparams, Key, Space
+
+MOST_NUMBERED = 2**63  # points of a discrete space; of more, a repeat is as good as impossible
+
+
+class State(NamedTuple):
+    """State of `random_search`.
+
+    Attributes:
+      asked: trials so far.
+      first: λ to begin with, None once they were asked for.
+      shuffled: number of points of a discrete space that were drawn.
+      moved: entries of the shuffle that differ from their places.
+      tried: numbers of the points to begin with.
+    """
+
+    asked: int = 0
+    first: Hyperparams | None = None
+    shuffled: int = 0
+    moved: Mapping[int, int] = {}
+    tried: tuple[int, ...] = ()
 
 
 def random_search(*, steps: int, population: int = 100) -> Search:
@@ -24,7 +51,8 @@ def random_search(*, steps: int, population: int = 100) -> Search:
       population: trials in a proposal.
 
     Returns:
-      A Search without end.
+      A Search without end, but for a space of whole numbers and categories alone: it ends once all
+      points were tried.
 
     Raises:
       ValueError: for steps or a population below 1; by `run`, for an empty space.
@@ -35,18 +63,57 @@ def random_search(*, steps: int, population: int = 100) -> Search:
     validation.whole("random_search", steps=steps, population=population)
 
     def bind(space: Space, like: Hyperparams) -> Asker:
-        unit_cube(space, like)  # refuses an empty space
+        cube = unit_cube(space, like)
+        bins = [] if cube.continuous.any() else [bin_count(spec) for spec in cube.specs]
+        numbered = bool(bins) and math.prod(bins) < MOST_NUMBERED
 
         @jax.jit
         def draw(key: Key) -> Hyperparams:
             keys = jax.random.split(key, population)
             return jax.vmap(hp.sample, (0, None, None))(keys, space, like)
 
-        def ask(key: Key, asked: int) -> tuple[int, Proposal]:
-            trials = np.arange(asked, asked + population)
-            return asked + population, Proposal(trials, draw(key), steps)
+        def ask(key: Key, state: State) -> tuple[State, Proposal | None]:
+            if numbered:
+                wanted = max(0, population - rows(state.first))
+                numbers, state = _without_replacement(key, state, wanted, math.prod(bins))
+                drawn = cube.hyperparams(_points(numbers, bins))
+            else:
+                drawn = draw(key)
+            hyperparams, first = queued(state.first, drawn, population)
+            asked = state.asked + rows(hyperparams)
+            if asked == state.asked:
+                return state, None
+            trials = np.arange(state.asked, asked)
+            return state._replace(asked=asked, first=first), Proposal(trials, hyperparams, steps)
 
-        # Its state is the number of trials so far.
-        return Asker(lambda key: 0, ask, lambda asked, proposal, losses: asked)
+        def enqueue(state: State, hyperparams: Hyperparams) -> State:
+            tried = _numbers(cube, hyperparams, bins) if numbered else ()
+            return state._replace(first=hyperparams, tried=tried)
 
-    return Search(bind, steps)
+        return Asker(lambda key: State(), ask, lambda state, proposal, losses: state, enqueue)
+
+    return Search(bind, steps, {"method": "random_search", "population": population})
+
+
+def _without_replacement(key: Key, state: State, count: int, total: int) -> tuple[list[int], State]:
+    """Up to `count` numbers below `total` that weren't drawn before, and the state after them."""
+    rng, moved, drawn, numbers = generator(key), dict(state.moved), state.shuffled, []
+    while drawn < total and len(numbers) < count:
+        place = int(rng.integers(drawn, total))
+        number = moved.get(place, place)
+        moved[place] = moved.pop(drawn, drawn)
+        drawn += 1
+        if number not in state.tried:
+            numbers.append(number)
+    return numbers, state._replace(shuffled=drawn, moved=moved)
+
+
+def _points(numbers: list[int], bins: list[int]) -> np.ndarray:
+    """Points (P, D) of the unit cube, by their numbers."""
+    places = np.unravel_index(np.array(numbers, int), bins)
+    return (np.stack(places, axis=1) + 0.5) / bins
+
+
+def _numbers(cube: UnitCube, hyperparams: Hyperparams, bins: list[int]) -> tuple[int, ...]:
+    places = np.floor(cube.points(hyperparams) * bins).astype(int)
+    return tuple(np.atleast_1d(np.ravel_multi_index(tuple(places.T), bins)).tolist())

@@ -17,7 +17,7 @@ import numpy as np
 from shohypernet import hyperparameters as hp
 from shohypernet._internal import validation
 from shohypernet.search import _checks as checks
-from shohypernet.search._base import NONE_KEPT, Asker, Proposal, Search
+from shohypernet.search._base import NONE_KEPT, Asker, Proposal, Search, queued
 from shohypernet.search._unit_cube import unit_cube
 from shohypernet.types import Hyperparams, Key, Space
 
@@ -43,6 +43,7 @@ class State(NamedTuple):
       trials: those of the rung, once they are known.
       hyperparams: their λ, unconstrained.
       asked: trials begun, over all brackets.
+      first: λ that the next first rung begins with, None if no others are to come first.
     """
 
     bracket: int
@@ -50,6 +51,7 @@ class State(NamedTuple):
     trials: np.ndarray
     hyperparams: Hyperparams
     asked: int
+    first: Hyperparams | None = None
 
 
 FIRST = State(bracket=0, rung=0, trials=NONE_KEPT, hyperparams=None, asked=0)
@@ -105,18 +107,26 @@ def among_brackets(brackets: Sequence[Sequence[Rung]]) -> Search:
             rungs = brackets[state.bracket]
             rung, before = rungs[state.rung], rungs[state.rung - 1].steps if state.rung else 0
             if not state.rung:
+                drawn = jax.device_get(draw(key, rung.trials))
+                hyperparams, first = queued(state.first, drawn)
                 state = state._replace(
                     trials=np.arange(state.asked, state.asked + rung.trials),
-                    hyperparams=jax.device_get(draw(key, rung.trials)),
+                    hyperparams=hyperparams,
                     asked=state.asked + rung.trials,
+                    first=first,
                 )
             last = state.rung == len(rungs) - 1
             kept = NONE_KEPT if last else state.trials
             return state, Proposal(state.trials, state.hyperparams, rung.steps - before, kept)
 
-        return Asker(lambda key: FIRST, ask, functools.partial(_tell, brackets))
+        return Asker(
+            lambda key: FIRST,
+            ask,
+            functools.partial(_tell, brackets),
+            lambda state, hyperparams: state._replace(first=hyperparams),
+        )
 
-    return Search(bind, brackets[0][0].steps)
+    return Search(bind, brackets[0][0].steps, {"method": "halving", "brackets": brackets})
 
 
 def _tell(

@@ -23,6 +23,9 @@ DEFAULT_NAME = "shohypernet"
 DEFAULT_HEARTBEAT = 60
 
 
+Storage = Any  # a URL, a path, an optuna.storages.BaseStorage or None; Optuna is an extra
+
+
 class State(NamedTuple):
     """State of `tpe` and `optuna_search`.
 
@@ -39,7 +42,7 @@ def tpe(
     steps: int,
     population: int = 1,
     trials: int | None = None,
-    storage: str | None = None,
+    storage: Storage = None,
     study_name: str = DEFAULT_NAME,
     heartbeat: int = DEFAULT_HEARTBEAT,
 ) -> Search:
@@ -65,29 +68,32 @@ def optuna_search(
     steps: int,
     population: int = 1,
     trials: int | None = None,
-    storage: str | None = None,
+    storage: Storage = None,
     study_name: str = DEFAULT_NAME,
     heartbeat: int = DEFAULT_HEARTBEAT,
 ) -> Search:
     """Search by one of Optuna's samplers, for up to a hundred hyperparameters or so.
 
     Args:
-      sampler: a function from a seed to a sampler, such as `lambda seed: CmaEsSampler(seed=seed)`.
-        It is called for each trial; one that keeps to a sequence, as `QMCSampler`, ignores the
-        seed.
+      sampler: a function from a seed to a sampler, such as
+        `lambda seed: optuna.samplers.NSGAIISampler(seed=seed)`. It is called for each trial; one
+        that keeps to a sequence, as `QMCSampler`, ignores the seed. Parameters are named by their
+        paths, such as "decay[3]", and a category's choices by their index.
       steps: updates of w for each trial.
       population: trials in a proposal.
-      trials: trials to complete, by all processes that share the study; None for no end.
-      storage: an SQLAlchemy URL such as "sqlite:///study.db" or "postgresql://…", where the study
-        is kept and shared; None for memory. All seeds of a run share it then. A run with another
-        space, data, losses, optimizer or number of steps is refused, naming what differs.
+      trials: trials to train, diverged ones included, by all processes that share the study; None
+        for no end.
+      storage: where the study is kept and shared, by all seeds of a run too: an SQLAlchemy URL
+        such as "sqlite:///study.db" or "postgresql://…"; a `pathlib.Path` of a journal file, which
+        may lie on a network's file system; or a storage of Optuna's. None for memory. A run with
+        another space, data, losses, optimizer or number of steps is refused, naming what differs.
       study_name: name of the study there.
-      heartbeat: seconds between heartbeats. A trial without one for twice as long is that of a
-        dead process, and whoever asks next picks it up.
+      heartbeat: seconds between heartbeats, the same in all processes. A trial without one for
+        twice as long is that of a dead process, and whoever asks next picks it up.
 
     Returns:
       A Search that ends after `trials`, or once an exhaustive sampler has tried all points, which
-      `GridSampler` and `BruteForceSampler` say. A diverged trial counts as failed.
+      `GridSampler` and `BruteForceSampler` say. A diverged trial has an infinite loss in the study.
 
     Raises:
       ValueError: for sizes below 1; by `run`, for an empty space or a study of another search.
@@ -118,12 +124,21 @@ def optuna_search(
             if not asked:
                 return state, None
             numbers, values = map(np.array, zip(*asked, strict=True))
-            state.study.start_beating(numbers.tolist())
+            state.study.start_beating()
             return state, Proposal(numbers, cube.encode(values), steps)
 
-        return Asker(init, ask, _tell, _identify if storage else None)
+        def enqueue(state: State, hyperparams: Hyperparams) -> State:
+            state.study.enqueue(cube.values(hyperparams))
+            return state
 
-    return Search(bind, steps)
+        def recall(state: State, trials: np.ndarray) -> Hyperparams:
+            return cube.encode(state.study.values(trials))
+
+        if storage is None:
+            return Asker(init, ask, _tell, enqueue)
+        return Asker(init, ask, _tell, enqueue, recall, _identify)
+
+    return Search(bind, steps, {"method": "optuna_search", "population": population})
 
 
 def _ask(study: Any, most: int | None, wanted: int, heartbeat: int) -> list[tuple[int, np.ndarray]]:
@@ -133,7 +148,7 @@ def _ask(study: Any, most: int | None, wanted: int, heartbeat: int) -> list[tupl
         asked = [study.ask() for _ in range(places)]
         surplus = study.surplus([number for number, _ in asked], most)
         for number in surplus:
-            study.tell(number, np.inf)
+            study.tell(number, np.nan)
         asked = [pair for pair in asked if pair[0] not in surplus]
         if asked or not waiting:
             return asked

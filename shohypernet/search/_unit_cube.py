@@ -27,6 +27,8 @@ class UnitCube(NamedTuple):
       specs: specs of the coordinates.
       hyperparams: points (P, D) -> λ, unconstrained, leaves (P, ...).
       encode: values in natural units (P, D), a category's as its index -> likewise.
+      points: λ, unconstrained, leaves (P, ...) -> points (P, D), the inverse of `hyperparams`.
+      values: likewise -> values in natural units (P, D), the inverse of `encode`.
       features: points (P, D) -> inputs for a model (P, F), where points of the same λ are the
         same: whole numbers at their bins' middles, and a category as as many columns as it has
         choices, any two of which are 1 apart.
@@ -37,6 +39,8 @@ class UnitCube(NamedTuple):
     specs: list[hp.Spec]
     hyperparams: Callable[[np.ndarray], Any]
     encode: Callable[[np.ndarray], Any]
+    points: Callable[[Any], np.ndarray]
+    values: Callable[[Any], np.ndarray]
     features: Callable[[np.ndarray], np.ndarray]
     continuous: np.ndarray
 
@@ -93,6 +97,20 @@ def unit_cube(space: Space, like: Hyperparams) -> UnitCube:
     def encode(values: np.ndarray) -> Any:
         return tree(values, _encode)
 
+    def columns(hyperparams: Any, function: Callable[[hp.Spec, Any], Any]) -> np.ndarray:
+        leaves = jax.tree.leaves(hyperparams)
+        parts = [
+            np.reshape(function(spec, jnp.asarray(leaf)), (-1, size))
+            for spec, leaf, size in zip(by_leaf, leaves, sizes, strict=True)
+        ]
+        return np.concatenate(parts, axis=1)
+
+    def points(hyperparams: Any) -> np.ndarray:
+        return columns(hyperparams, lambda spec, leaf: spec.cdf(leaf))
+
+    def values(hyperparams: Any) -> np.ndarray:
+        return columns(hyperparams, lambda spec, leaf: spec.decode(leaf))
+
     def features(points: np.ndarray) -> np.ndarray:
         if continuous.all():
             return points
@@ -100,7 +118,7 @@ def unit_cube(space: Space, like: Hyperparams) -> UnitCube:
         return np.concatenate(columns, axis=1)
 
     continuous = np.array([spec.differentiable for spec in specs])
-    return UnitCube(names, specs, hyperparams, encode, features, continuous)
+    return UnitCube(names, specs, hyperparams, encode, points, values, features, continuous)
 
 
 def _encode(spec: hp.Spec, values: np.ndarray) -> jax.Array:

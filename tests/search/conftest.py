@@ -10,7 +10,7 @@ import pytest
 
 from shohypernet import Problem
 from shohypernet.batches import Data
-from shohypernet.search import Asker, Proposal, Search, _driver, _populations, run
+from shohypernet.search import Asker, Proposal, Search, _driver, _populations, _static, run
 
 TARGET = 3.0
 
@@ -69,7 +69,7 @@ def shared_populations():
 @pytest.fixture
 def search(problem, data, halfway, shared_populations, monkeypatch):
     """`run` on the problem of one weight, whose programs all tests share."""
-    monkeypatch.setattr(_driver, "Populations", shared_populations)
+    monkeypatch.setattr(_static, "Populations", shared_populations)
     # Splits that are device arrays already stay the same objects.
     monkeypatch.setattr(_driver.plans, "splits", lambda data, function: Data(*data))
     usual = {"optimizer": halfway, "budget": 100, "batch_size": 2}

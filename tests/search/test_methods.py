@@ -9,7 +9,16 @@ from scipy import stats
 from searching import answered
 
 from shohypernet import hyperparameters as hp
-from shohypernet.search import grid_search, hyperband, random_search, successive_halving
+from shohypernet.search import (
+    Search,
+    bayesian,
+    freeze_thaw,
+    grid_search,
+    hyperband,
+    random_search,
+    successive_halving,
+    tpe,
+)
 from shohypernet.search._hyperband import brackets
 
 MIXED = {
@@ -141,3 +150,78 @@ def test_successive_halving_goes_on_with_the_best():
     assert [each.steps for each in (first, second, third, restart)] == [4, 8, 24, 4]
     assert restart.trials.tolist() == list(range(10, 20))
     assert [len(each.kept) for each in (first, second, third)] == [10, 3, 0]
+
+
+# --- no repeats, and trials to begin with -----------------------------------------------------
+
+DISCRETE = {"layers": hp.integer(1, 4), "act": hp.categorical("relu", "tanh", "gelu")}
+NUMBERS = {"layers": np.zeros(()), "act": np.zeros(())}
+
+
+def tried(proposals):
+    """All λ in natural units, as tuples in the order of their trials."""
+    codes = jax.tree.map(
+        lambda *leaves: np.concatenate(leaves), *[each.hyperparams for each in proposals]
+    )
+    values = hp.decode(DISCRETE, codes)
+    return list(zip(values["act"].tolist(), values["layers"].tolist(), strict=True))
+
+
+@pytest.mark.parametrize("method", [random_search, lambda **sizes: grid_search(points=9, **sizes)])
+def test_discrete_points_come_once_each_and_end_the_search(method):
+    proposals, _ = answered(
+        method(steps=1, population=5), DISCRETE, NUMBERS, 9, lambda tree: tree["act"]
+    )
+    assert sorted(tried(proposals)) == sorted(itertools.product(range(3), range(1, 5)))
+    trials = np.concatenate([each.trials for each in proposals])
+    np.testing.assert_array_equal(trials, np.arange(12))
+
+
+def test_draws_without_replacement_are_uniform():
+    """The first of six points, over 600 seeds, by a χ² test."""
+    asker = random_search(steps=1, population=1).bind(hp.integer(0, 5), np.zeros(()))
+    keys = jax.random.split(jax.random.key(0), 600)
+    firsts = [int(asker.ask(key, asker.init(key))[1].hyperparams[0]) for key in keys]
+    assert stats.chisquare(np.bincount(firsts, minlength=6)).pvalue > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("method", "first", "distinct"),
+    [
+        (random_search(steps=1, population=5), 5, True),
+        (grid_search(points=9, steps=1, population=5), 5, False),
+        (successive_halving(population=4, steps=1, eta=2), 4, False),
+        (hyperband(resource=4, unit_steps=1, eta=2), 4, False),
+        (bayesian(steps=1, initial=3), 3, False),
+        (freeze_thaw(unit_steps=1, initial=3), 3, False),
+        (tpe(steps=1, population=3), 3, False),
+    ],
+    ids=["random", "grid", "halving", "hyperband", "bayesian", "freeze-thaw", "tpe"],
+)
+def test_trials_to_begin_with_come_first(method, first, distinct):
+    queue = {"act": np.float32([2, 0]), "layers": np.float32([3, 1])}
+
+    def enqueued(key):
+        return asker.enqueue(asker.init(key), queue)
+
+    asker = method.bind(DISCRETE, NUMBERS)
+    begun = Search(lambda space, like: asker._replace(init=enqueued), 1)
+    proposals, _ = answered(begun, DISCRETE, NUMBERS, 4, lambda tree: tree["layers"])
+    assert len(proposals[0].trials) == first
+    assert tried(proposals)[:2] == [(2, 3), (0, 1)]
+    if distinct:
+        everything = tried(answered(begun, DISCRETE, NUMBERS, 9, lambda tree: tree["act"])[0])
+        assert len(everything) == len(set(everything)) == 12
+
+
+def test_a_queue_longer_than_a_rung_goes_on_in_the_next_bracket():
+    method = successive_halving(population=2, steps=1, eta=2)
+    asker = method.bind(*REAL)
+    queue = np.float32([7, 8, 9])
+    begun = Search(
+        lambda space, like: asker._replace(init=lambda key: asker.enqueue(asker.init(key), queue)),
+        1,
+    )
+    proposals, _ = answered(begun, *REAL, 4, lambda tree: tree)
+    assert proposals[0].hyperparams.tolist() == [7, 8]
+    assert proposals[2].hyperparams.tolist()[0] == 9

@@ -1,5 +1,7 @@
 """Stored studies: of one search only, and ended by samplers that have tried every point."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +15,7 @@ from shohypernet import hyperparameters as hp
 from shohypernet.batches import Data
 from shohypernet.search import optuna_search, tpe
 from shohypernet.search._identity import differences, identity
+from shohypernet.search._static import Variants
 
 ROWS = Data(*(np.ones((4, 1), np.float32),) * 3)
 TARGETS = np.ones(3, np.float32)
@@ -56,7 +59,7 @@ def made(best=0.1, targets=TARGETS, space=None):
 def described(like=None, data=ROWS, optimizer=None, steps=1, batch_size=None, **of_problem):
     like = like or {"a": np.zeros((), np.float32)}
     optimizer = optimizer or optax.sgd(0.1)
-    return identity(made(**of_problem), like, data, optimizer, steps, batch_size)
+    return identity(Variants(made(**of_problem), optimizer, batch_size, {}), like, data, steps)
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -66,6 +69,20 @@ def test_a_changed_search_is_another(change):
 
 def test_the_same_functions_made_again_are_the_same():
     assert not differences(described(), described())
+
+
+def test_functions_are_choices_by_their_names():
+    """Of a process that made them again, at other addresses."""
+
+    def spaces():
+        def square(x):
+            return x**2
+
+        return {"a": hp.categorical(square, functools.partial(square, 1), (64, 64))}
+
+    assert not differences(described(space=spaces()), described(space=spaces()))
+    fewer = hp.categorical(*spaces()["a"].choices[:2])
+    assert differences(described(space=spaces()), described(space={"a": fewer}))
 
 
 def test_what_two_releases_of_jax_trace_is_not_compared(monkeypatch):
@@ -94,7 +111,7 @@ def test_a_study_of_another_search_is_refused_and_says_what_differs(search, tmp_
 
 
 EXHAUSTIVE = {
-    "grid": lambda seed: optuna.samplers.GridSampler({"a": [1, 2, 3], "b": ["u", "v"]}, seed=0),
+    "grid": lambda seed: optuna.samplers.GridSampler({"a": [1, 2, 3], "b": [0, 1]}, seed=0),
     "brute force": lambda seed: optuna.samplers.BruteForceSampler(seed=0),
 }
 POINTS = {"a": hp.integer(1, 3), "b": hp.categorical("u", "v")}

@@ -1,0 +1,41 @@
+"""The examples of docs/searches.md are run as they stand, and find what they should."""
+
+import pathlib
+import re
+
+import numpy as np
+import pytest
+
+PAGE = pathlib.Path(__file__).parents[1] / "docs" / "searches.md"
+
+
+@pytest.fixture(scope="module")
+def names(tmp_path_factory):
+    """What the blocks define, run in order in a folder of their own."""
+    found = {"__name__": "searches"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("page"))
+        for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL):
+            exec(compile(block, PAGE.name, "exec"), found)
+    return found
+
+
+def test_the_search_finds_better_than_its_first_trial(names):
+    result = names["found"]
+    measured = result.measured
+    assert measured.hyperparams["width"][0] == 1
+    np.testing.assert_allclose(measured.hyperparams["step_size"][0], 1e-3, rtol=1e-5)
+    assert len(np.unique(measured.trial)) == 10
+    assert result.valid_loss < measured.valid_loss[0] / 2
+    assert measured.hyperparams["step_size"][np.argmin(measured.valid_loss)] > 1e-3
+
+
+def test_what_is_saved_is_found_again(names):
+    assert names["again"].valid_loss == names["found"].valid_loss
+    np.testing.assert_array_equal(
+        names["again"].measured.valid_loss, names["found"].measured.valid_loss
+    )
+
+
+def test_the_shared_study_has_its_trials(names):
+    assert len(names["best"].measured.trial) == 2
