@@ -17,12 +17,14 @@ from shohypernet import (
     losses,
     metrics,
     penalties,
+    plots,
     proximal,
     regularizers,
     ridge,
     samplers,
     search,
 )
+from shohypernet._supervised import supervised
 from shohypernet.datasets import DataError
 from shohypernet.fitting import History, Interrupted, NonFiniteLoss, Result, fit
 from shohypernet.hypergradients.back_optimization import back_optimization
@@ -43,7 +45,7 @@ from shohypernet.hypertraining import (
     self_tuning,
     simultaneous,
 )
-from shohypernet.problem import Problem, supervised
+from shohypernet.problem import Problem
 from shohypernet.reporting import Report, report
 from shohypernet.saving import load, save
 from shohypernet.training import Retrained, Trained, retrain, train
@@ -83,6 +85,7 @@ __all__ = [
     "losses",
     "metrics",
     "penalties",
+    "plots",
     "proximal",
     "real_time",
     "regularizers",

@@ -147,7 +147,7 @@ def queue(space: Space, like: Hyperparams, first: Sequence[Any]) -> Hyperparams 
 
 
 def require_consistent(variants: Variants, like: Hyperparams, data: Data) -> None:
-    """Refuse losses that aren't scalars, and hyperparameters that neither loss nor optimizer reads.
+    """Refuse bad labels and losses, and hyperparameters that neither loss nor optimizer reads.
 
     The functions are traced, but nothing is computed.
 
@@ -159,6 +159,8 @@ def require_consistent(variants: Variants, like: Hyperparams, data: Data) -> Non
     Raises:
       ValueError: saying which.
     """
+    for inner in variants.all():
+        problems.require_readable(inner.problem, data)
     unread: set[str] = set(by_path(np.shape, like))
     for inner in variants.all():
         unread &= _unread(inner, like, data)

@@ -17,7 +17,6 @@ import numpy as np
 from tqdm import tqdm
 
 from shohypernet import hyperparameters as hp
-from shohypernet import problem as problems
 from shohypernet._internal import random, validation
 from shohypernet.batches import Data
 from shohypernet.fitting import NonFiniteLoss
@@ -115,8 +114,6 @@ def run(
     like = checks.form(variants, hyperparams)
     asker = method.bind(variants.space, like)
     queue = checks.queue(variants.space, like, first)
-    for inner in variants.all():
-        problems.require_readable(inner.problem, data)
     checks.require_consistent(variants, variants.rest(like), data)
     populations = VariantPopulations(variants, data, memory)
     searches = [SeedSearch(asker, random.key(seed), budget) for seed in each_seed]

@@ -179,6 +179,8 @@ class Populations:
             lambda leaf: jax.ShapeDtypeStruct((seeds, width, *leaf.shape), leaf.dtype),
             (example.states[0], hyperparams),
         )
+        if jax.config.jax_disable_jit:  # pyright: ignore
+            return self._population
         keys = jax.ShapeDtypeStruct((seeds,), example.key.dtype)
         done = jax.ShapeDtypeStruct((seeds,), jnp.int32)
         compiled = self._population.lower(
@@ -188,8 +190,9 @@ class Populations:
         return compiled
 
     def _taken(self, compiled: Any) -> int:
-        account = compiled.memory_analysis()
-        if account is None:  # some backends keep none
+        analysis = getattr(compiled, "memory_analysis", None)
+        account = analysis and analysis()
+        if account is None:  # not compiled, or by a backend that keeps none
             return 0
         arguments = account.argument_size_in_bytes - self._data_bytes
         return arguments + account.output_size_in_bytes + account.temp_size_in_bytes
@@ -231,6 +234,8 @@ def _program(
         states = jax.lax.fori_loop(0, steps, body, states)
         losses = jax.vmap(_valid_loss, in_axes=(None, 0, 0, None))
         valid = losses(problem, states, hyperparams, data.valid)
+        if data.test is None:
+            return states, valid, jnp.full_like(valid, jnp.nan)
         return states, valid, losses(problem, states, hyperparams, data.test)
 
     return jax.vmap(one_seed, in_axes=(0, 0, 0, 0, None, None))

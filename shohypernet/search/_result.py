@@ -24,7 +24,8 @@ class Measured(NamedTuple):
         trained one after another, shape (N,); the unit of `Info.gradient_evaluations`.
       seconds: time since the search began, compilation of the inner runs apart, shape (N,).
       valid_loss: the problem's `valid_loss` on all validation examples, shape (N,).
-      test_loss: likewise on the test examples, shape (N,). Nothing is chosen by it.
+      test_loss: likewise on the test examples, shape (N,). Nothing is chosen by it. NaN for data
+        without a test split.
       hyperparams: λ in natural units, a category as its index, a tree with leaves (N, ...).
       unconstrained: λ unconstrained, likewise.
     """
@@ -105,7 +106,7 @@ class SearchResult(NamedTuple):
         return (
             f"seed {self.seeds}, best of {len(np.unique(self.measured.trial)):,} trials and "
             f"{spent:,} gradient evaluations:\n"
-            f"  loss {self.valid_loss:.4g} on validation, {self.test_loss:.4g} on test examples\n"
+            f"  loss {self.valid_loss:.4g} on validation{_on_test(self.test_loss)} examples\n"
             f"{indented(hp.describe(self.space, values))}"
         )
 
@@ -130,6 +131,10 @@ class SearchResult(NamedTuple):
             for loss in (self.valid_loss, self.test_loss)
         )
         return f"SearchResult(seeds={self.seeds}, valid_loss={valid}, test_loss={test})"
+
+
+def _on_test(loss: Any) -> str:
+    return "" if np.isnan(loss) else f", {loss:.4g} on test"
 
 
 def best_so_far(measured: Measured) -> tuple[np.ndarray, np.ndarray]:

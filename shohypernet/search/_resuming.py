@@ -109,7 +109,8 @@ class SearchDirectory:
                 search.shorten(len(line["trials"]))
             losses = (np.asarray(line[name]) for name in ("valid_loss", "test_loss"))
             search.tell(Outcome([BLANK] * len(line["trials"]), *losses), line["seconds"])
-            if any(line[name] != value for name, value in search.last.items() if value == value):
+            # As text, in which a loss that is no number equals itself.
+            if any(json.dumps(line[name]) != json.dumps(at) for name, at in search.last.items()):
                 self._refuse(turn)
 
     def _refuse(self, turn: int) -> None:

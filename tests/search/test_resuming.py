@@ -3,6 +3,7 @@
 import json
 import signal
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from searching import Killed, assert_equal, ending, killed
@@ -121,3 +122,27 @@ def test_trials_of_a_stored_study_are_not_asked_for_again(search, tmp_path):
         np.testing.assert_allclose(trials[number].params["value"], value, rtol=1e-5)
         np.testing.assert_allclose(trials[number].value, loss)
     np.testing.assert_allclose((result.params - 3) ** 2, result.valid_loss, rtol=1e-5)
+
+
+def test_losses_that_are_no_numbers_are_logged_and_told_again(search, problem, data, tmp_path):
+    """Of trials that diverged, and of a test split that there isn't."""
+
+    def valid_loss(params, hyperparams, batch):
+        loss = problem.valid_loss(params, hyperparams, batch)
+        return jnp.where(hyperparams < 0, jnp.nan, loss)
+
+    options = {
+        "problem": problem._replace(valid_loss=valid_loss),
+        "data": data._replace(test=None),
+        "budget": 24,
+    }
+    method = METHODS["random"]
+    whole = search(method, **options)
+    assert np.isnan(whole.measured.valid_loss).any()
+    assert np.isnan(whole.test_loss)
+    assert "test" not in whole.describe()
+    with pytest.raises(Killed):
+        search(killed(method, 3), workdir=tmp_path, checkpoint_every=1, **options)
+    resumed = search(method, workdir=tmp_path, resume=True, checkpoint_every=1, **options)
+    np.testing.assert_array_equal(resumed.measured.valid_loss, whole.measured.valid_loss)
+    np.testing.assert_array_equal(resumed.params, whole.params)
