@@ -21,7 +21,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: demo test newest lint types figures comparisons worlds bench help clean
+.PHONY: demo test newest lint types site dist figures comparisons worlds bench help clean
 
 demo: WORKDIR ?= runs/demo-$(NOW)
 demo: .venv/.experiments  ## Tune hyperparameters on a small MNIST and draw the result (a few minutes).
@@ -48,6 +48,13 @@ lint: .venv/.dev  ## Run ruff.
 
 types: .venv/.dev  ## Run basedpyright.
 	.venv/bin/basedpyright
+
+# Of what is wrong with a page only warnings speak, so that these are errors.
+site: .venv/.dev  ## Build the documentation in build/site.
+	NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --quiet --strict --config-file docs/site/mkdocs.yml
+
+dist: .venv/.dev  ## Build what would be published, in dist/.
+	.venv/bin/python -m build --no-isolation
 
 figures: NAMES := $(FIGURES)  ## Redraw the paper's figures (DATA=mnist: at full size; QUICK=1: as a test).
 comparisons: NAMES := $(COMPARISONS)  ## Draw what other tuning methods cost and reach, likewise.
