@@ -49,7 +49,7 @@ lint: .venv/.dev  ## Run ruff.
 types: .venv/.dev  ## Run basedpyright.
 	.venv/bin/basedpyright
 
-# Of what is wrong with a page only warnings speak, so that these are errors.
+# A broken link or anchor is a warning to MkDocs, and with --strict an error.
 site: .venv/.dev  ## Build the documentation in build/site.
 	NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --quiet --strict --config-file docs/site/mkdocs.yml
 
