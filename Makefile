@@ -49,9 +49,10 @@ lint: .venv/.dev  ## Run ruff.
 types: .venv/.dev  ## Run basedpyright.
 	.venv/bin/basedpyright
 
-# A broken link or anchor is a warning to MkDocs, and with --strict an error.
+# A broken link or anchor is a warning to MkDocs, and with --strict an error. With --quiet too it is
+# neither.
 site: .venv/.dev  ## Build the documentation in build/site.
-	NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --quiet --strict --config-file docs/site/mkdocs.yml
+	NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict --config-file docs/site/mkdocs.yml
 
 dist: .venv/.dev  ## Build what would be published, in dist/.
 	.venv/bin/python -m build --no-isolation

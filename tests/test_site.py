@@ -20,7 +20,7 @@ def site(tmp_path_factory):
     """A strict build, which broken links and anchors, lost pages and bad docstrings end."""
     built = tmp_path_factory.mktemp("site")
     config = ROOT / "docs" / "site" / "mkdocs.yml"
-    command = [sys.executable, "-m", "mkdocs", "build", "-q", "--strict", "-f", config, "-d", built]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", config, "-d", built]
     environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
