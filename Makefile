@@ -21,7 +21,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: demo test newest lint types figures comparisons worlds bench help clean
+.PHONY: demo test newest lint types site dist figures comparisons worlds bench help clean
 
 demo: WORKDIR ?= runs/demo-$(NOW)
 demo: .venv/.experiments  ## Tune hyperparameters on a small MNIST and draw the result (a few minutes).
@@ -48,6 +48,14 @@ lint: .venv/.dev  ## Run ruff.
 
 types: .venv/.dev  ## Run basedpyright.
 	.venv/bin/basedpyright
+
+# A broken link or anchor is a warning to MkDocs, and with --strict an error. With --quiet too it is
+# neither.
+site: .venv/.dev  ## Build the documentation in build/site.
+	NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict --config-file docs/site/mkdocs.yml
+
+dist: .venv/.dev  ## Build what would be published, in dist/.
+	.venv/bin/python -m build --no-isolation
 
 figures: NAMES := $(FIGURES)  ## Redraw the paper's figures (DATA=mnist: at full size; QUICK=1: as a test).
 comparisons: NAMES := $(COMPARISONS)  ## Draw what other tuning methods cost and reach, likewise.

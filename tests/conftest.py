@@ -28,7 +28,13 @@ jax.config.update("jax_legacy_prng_key", "error")
 
 
 # Those of a minute or so, which come first, lest one of them run last and alone.
-LONGEST = "test_readme.py", "test_sharding.py", "test_protocol.py", "test_decay_experiments.py"
+LONGEST = (
+    "test_readme.py",
+    "test_sharding.py",
+    "test_protocol.py",
+    "test_pages.py",
+    "test_decay_experiments.py",
+)
 
 
 def pytest_collection_modifyitems(items):

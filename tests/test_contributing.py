@@ -1,12 +1,10 @@
 """The examples of CONTRIBUTING.md do what it says of them, so that they cannot go stale."""
 
-import pathlib
-import re
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pages
 import pytest
 
 import shohypernet as shn
@@ -14,7 +12,6 @@ from shohypernet import datasets
 from shohypernet.hyperparameters import log
 from shohypernet.samplers import local_gaussian
 
-GUIDE = pathlib.Path(__file__).parents[1] / "CONTRIBUTING.md"
 TARGETS = np.float32([1.0, 3.0]), np.float32([0.5, 1.5])  # of training and validation
 CURVATURE = 2.0  # of the training loss's first term
 
@@ -22,10 +19,7 @@ CURVATURE = 2.0  # of the training loss's first term
 @pytest.fixture(scope="module")
 def names():
     """What the blocks define, run in order."""
-    found = {"__name__": "contributing"}
-    for block in re.findall(r"```python\n(.*?)```", GUIDE.read_text(), flags=re.DOTALL):
-        exec(compile(block, GUIDE.name, "exec"), found)
-    return found
+    return pages.run("CONTRIBUTING.md")
 
 
 @pytest.fixture

@@ -1,27 +1,21 @@
 """The examples of docs/problems.md are run as they stand, and end where they should."""
 
 import itertools
-import pathlib
-import re
 
 import jax
 import numpy as np
+import pages
 import pytest
 import scipy.optimize
 from sklearn.linear_model import ElasticNet
 
 import shohypernet as shn
 
-PAGE = pathlib.Path(__file__).parents[1] / "docs" / "problems.md"
-
 
 @pytest.fixture(scope="module")
 def names():
     """What the blocks define, run in order."""
-    found = {"__name__": "problems"}
-    for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL):
-        exec(compile(block, PAGE.name, "exec"), found)
-    return found
+    return pages.run("docs/problems.md")
 
 
 def test_the_leader_leads_and_gradient_play_ends_at_nash(names):

@@ -1,23 +1,16 @@
 """The examples of docs/searches.md are run as they stand, and find what they should."""
 
-import pathlib
-import re
-
 import numpy as np
+import pages
 import pytest
-
-PAGE = pathlib.Path(__file__).parents[1] / "docs" / "searches.md"
 
 
 @pytest.fixture(scope="module")
 def names(tmp_path_factory):
     """What the blocks define, run in order in a folder of their own."""
-    found = {"__name__": "searches"}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("page"))
-        for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL):
-            exec(compile(block, PAGE.name, "exec"), found)
-    return found
+        return pages.run("docs/searches.md")
 
 
 def test_the_search_finds_better_than_its_first_trial(names):

@@ -119,8 +119,8 @@ def unrolled(
 
     Args:
       problem: the bilevel problem.
-      optimizer: an optax optimizer, or a function from λ to one, such as
-        `lambda λ: optax.sgd(jnp.exp(λ["rate"]), momentum=jax.nn.sigmoid(λ["momentum"]))`.
+      optimizer: an optax optimizer, or a function from λ, in natural units, to one, such as
+        `lambda λ: optax.sgd(λ["rate"], momentum=λ["momentum"])`.
       hyper_optimizer: for λ.
       segment: inner steps that are kept or computed again together, ⌈√T⌉ if None.
 
