@@ -16,9 +16,9 @@ import numpy as np
 from shohypernet import hyperparameters as hp
 from shohypernet import inner_loop
 from shohypernet._internal import validation
+from shohypernet._internal.trees import by_path
 from shohypernet.batches import Data
 from shohypernet.fitting import History, Result
-from shohypernet.fitting._plan import by_path
 from shohypernet.hyperoptimizer import HyperOptimizer
 from shohypernet.problem import Problem
 from shohypernet.search import SearchResult, best_so_far

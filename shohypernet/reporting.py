@@ -10,29 +10,35 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
+from shohypernet import hyperparameters as hp
+from shohypernet import inner_loop
 from shohypernet._internal import validation
 from shohypernet.batches import Data
 from shohypernet.problem import Problem
-from shohypernet.training import Retrained, hyperparams_of, retrain
+from shohypernet.training import hyperparams_of, retrain
+
+WORTH_SAYING = 0.01  # of the loss
+TOGETHER = 1_000  # examples whose losses are computed side by side
 
 
 class Row(NamedTuple):
-    """Losses of weights that were trained at one choice of hyperparameters, a number for each seed.
+    """Losses of weights that were trained at one choice of hyperparameters.
 
     Attributes:
       name: of the choice.
-      valid_loss: trained on the training examples, shape (seeds,).
-      test_loss: likewise.
-      test_loss_of_all: trained on training and validation examples, shape (seeds,).
+      valid: of each validation example, trained on the training examples, shape (seeds, n_valid).
+      test: likewise of each test example, shape (seeds, n_test).
+      test_of_all: likewise, trained on training and validation examples.
     """
 
     name: str
-    valid_loss: np.ndarray
-    test_loss: np.ndarray
-    test_loss_of_all: np.ndarray
+    valid: np.ndarray
+    test: np.ndarray
+    test_of_all: np.ndarray
 
 
 class Report(NamedTuple):
@@ -40,27 +46,26 @@ class Report(NamedTuple):
 
     Attributes:
       rows: one for the tuned hyperparameters, then one for each baseline.
-      tuned_valid_loss: validation loss of the weights that came with the result.
-      tuned_test_loss: their test loss.
+      as_tuned: losses of the weights that came with the result, of each validation and test
+        example, shapes (n_valid,) and (n_test,).
       advice: what follows, in sentences.
     """
 
     rows: list[Row]
-    tuned_valid_loss: float
-    tuned_test_loss: float
+    as_tuned: tuple[np.ndarray, np.ndarray]
     advice: list[str]
 
     def __str__(self) -> str:
-        """A table, and the advice."""
+        """A table with standard errors, over seeds and examples, and the advice."""
         width = max(len(row.name) for row in self.rows)
         heads = "validation", "test", "test, trained on all"
+        valid, test = (losses.mean() for losses in self.as_tuned)
         lines = [
-            f"as tuned: {self.tuned_valid_loss:.4g} on validation, {self.tuned_test_loss:.4g} on "
-            "test examples; trained again:",
+            f"as tuned: {valid:.4g} on validation, {test:.4g} on test examples; trained again:",
             "  ".join([" " * width, *(f"{head:>20}" for head in heads)]),
         ]
         lines += [
-            "  ".join([f"{row.name:<{width}}", *(f"{_mean(losses):>20}" for losses in row[1:])])
+            "  ".join([f"{row.name:<{width}}", *(f"{_shown(losses):>20}" for losses in row[1:])])
             for row in self.rows
         ]
         return "\n".join([*lines, *self.advice])
@@ -89,14 +94,14 @@ def report(
       baselines: what a practitioner would take, hyperparameters in natural units by name, such as
         `{"one decay": shn.penalties.decays(params, 1e-3, "layer")}`. By default those that the run
         started from.
-      seeds: of initial weights and minibatches, for means and their standard errors.
+      seeds: of initial weights and minibatches.
 
     Returns:
       The losses, with advice in words.
 
     Raises:
-      ValueError: for data without test examples, a result of several seeds, one seed alone, or a
-        search's result without baselines.
+      ValueError: for data without test examples, a result of several seeds, one seed alone, a
+        search's result without baselines, or a loss that isn't a mean over examples.
     """
     validation.require(
         data[2] is not None, "report() needs test examples, which nothing was chosen by."
@@ -115,17 +120,45 @@ def report(
             retrain(problem, hyperparams, data, with_valid=with_valid, **sizes)
             for with_valid in (False, True)
         )
-        return Row(name, *map(np.asarray, (*_losses(alone), _losses(both)[1])))
+        valid, test = (_of_examples(problem, alone[:2], hyperparams, split) for split in data[1:])
+        return Row(name, valid, test, _of_examples(problem, both[:2], hyperparams, data[2]))
 
     rows = [row(*choice) for choice in choices.items()]
-    examples = len(jax.tree.leaves(data[1])[0])
+    weights = jax.tree.map(
+        lambda leaf: jnp.asarray(leaf)[None], (result.params, result.model_state)
+    )
+    valid, test = (_of_examples(problem, weights, tuned, split)[0] for split in data[1:])
     count = sum(np.size(leaf) for leaf in jax.tree.leaves(tuned))
-    found = _tuned_losses(result)
-    return Report(rows, *found, advice=_advice(rows, found, count, examples))
+    return Report(rows, (valid, test), advice=_advice(rows, test, count))
 
 
-def _losses(made: Retrained) -> tuple[Any, Any]:
-    return made.losses.valid, made.losses.test
+def _of_examples(
+    problem: Problem, weights: tuple[Any, Any], hyperparams: Any, split: Any
+) -> np.ndarray:
+    """The validation loss of each example alone, at weights and model state with a seed axis.
+
+    Raises:
+      ValueError: if their mean isn't the loss of all.
+    """
+    natural = problem._replace(space=hp.UNCONSTRAINED)
+    split = jax.tree.map(jnp.asarray, split)
+
+    def one_seed(weights: tuple[Any, Any]) -> tuple[jax.Array, jax.Array]:
+        def loss(examples: Any) -> jax.Array:
+            return inner_loop.valid_loss(natural, *weights, hyperparams, examples)
+
+        def alone(example: Any) -> jax.Array:
+            return loss(jax.tree.map(lambda leaf: leaf[None], example))
+
+        return jax.lax.map(alone, split, batch_size=TOGETHER), loss(split)
+
+    each, whole = map(np.asarray, jax.jit(lambda all: jax.lax.map(one_seed, all))(weights))
+    if not np.allclose(each.mean(1), whole, rtol=1e-3):
+        raise ValueError(
+            "report() needs a validation loss that is a mean over examples, to tell a difference "
+            f"from chance; of single examples its mean is {each.mean(1)}, of all {whole}."
+        )
+    return each
 
 
 def _start(result: Any) -> Any:
@@ -134,48 +167,51 @@ def _start(result: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf[0], result.history.hyperparams)
 
 
-def _tuned_losses(result: Any) -> tuple[float, float]:
-    if hasattr(result, "history"):
-        return float(result.history.valid_loss[-1]), float(result.history.test_loss[-1])
-    return float(result.valid_loss), float(result.test_loss)
-
-
-def _mean(losses: np.ndarray) -> str:
+def _shown(losses: np.ndarray) -> str:
     return f"{losses.mean():.4g} ± {_error(losses):.1g}"
 
 
 def _error(losses: np.ndarray) -> float:
-    """Standard error of the mean."""
-    return float(losses.std(ddof=1) / np.sqrt(len(losses)))
+    """Standard error of the mean of losses of shape (seeds, n), over both."""
+    seeds, examples = losses.shape
+    by_seed = losses.mean(1).var(ddof=1) / seeds if seeds > 1 else 0.0
+    return float(np.sqrt(by_seed + losses.mean(0).var(ddof=1) / examples))
 
 
-def _advice(
-    rows: list[Row], found: tuple[float, float], hyperparams: int, examples: int
-) -> list[str]:
-    """Sentences on the gap of validation and test, and on each baseline."""
+def _advice(rows: list[Row], as_tuned: np.ndarray, hyperparams: int) -> list[str]:
+    """Sentences on the gap of validation and test, and on each baseline.
+
+    Differences are those of the same examples, and count from twice their standard error on.
+    """
     tuned, *others = rows
     advice = []
-    gap = tuned.test_loss.mean() - tuned.valid_loss.mean()
-    usual = np.mean([row.test_loss.mean() - row.valid_loss.mean() for row in others])
-    if hyperparams > 1 and gap - usual > 2 * _error(tuned.test_loss - tuned.valid_loss):
+    for row in others:
+        on_valid, on_test = row.valid - tuned.valid, row.test - tuned.test
+        more = on_valid.mean() - on_test.mean()
+        if hyperparams > 1 and more > 2 * np.hypot(_error(on_valid), _error(on_test)):
+            advice.append(
+                f"Beside {row.name}, the tuned hyperparameters gain {on_valid.mean():.2g} on "
+                f"validation and {on_test.mean():.2g} on test examples: {hyperparams:,} of them "
+                f"have learned the {on_valid.shape[1]:,} validation examples. Fewer, a prior, or "
+                "more validation examples help."
+            )
+    lost = tuned.test - as_tuned
+    if lost.mean() > max(2 * _error(lost), WORTH_SAYING * tuned.test.mean()):
         advice.append(
-            f"The validation loss of the tuned hyperparameters is {gap - usual:.2g} lower beside "
-            f"their test loss than elsewhere: {hyperparams:,} hyperparameters have learned the "
-            f"{examples:,} validation examples. Judge by the test loss; fewer hyperparameters, a "
-            "prior, or more validation examples help."
-        )
-    if found[1] < tuned.test_loss.mean() - 2 * _error(tuned.test_loss):
-        advice.append(
-            "The weights as tuned test better than those trained again: what helped is the "
-            "schedule that λ went through. Give retrain() result.history.schedule, or keep them."
+            f"The weights as tuned test better than those trained again, by {lost.mean():.2g}: "
+            "what helped is the schedule that λ went through, or longer training. Try retrain() "
+            "with result.history.schedule."
         )
     for row in others:
-        gain = row.test_loss_of_all - tuned.test_loss_of_all
+        gain = row.test_of_all - tuned.test_of_all
         if gain.mean() > 2 * _error(gain):
             verdict = f"is better than {row.name} by {gain.mean():.2g}: tuning paid"
         elif gain.mean() < -2 * _error(gain):
             verdict = f"is worse than {row.name} by {-gain.mean():.2g}: tuning did not pay"
         else:
-            verdict = f"can't be told from {row.name} ({gain.mean():+.2g}): no sign that it paid"
+            verdict = (
+                f"can't be told from {row.name} ({gain.mean():+.2g} ± {_error(gain):.1g}): no sign "
+                "that it paid"
+            )
         advice.append(f"Trained on all examples, the test loss at the tuned {verdict}.")
     return advice

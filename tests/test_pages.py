@@ -56,6 +56,11 @@ def test_runs_resume_and_results_are_read_again(tmp_path, monkeypatch):
     np.testing.assert_array_equal(again.hyperparams, result.hyperparams)
     np.testing.assert_array_equal(shn.load("weights.npz"), result.params)
     assert names["alone"].hyperparams.shape[1:] == (2,)
+    worst = np.abs(names["data"].test.targets - names["data"].test.inputs @ result.params).max()
+    np.testing.assert_allclose(result.history.metrics["worst"].test[-1], worst, rtol=1e-5)
+    assert list((tmp_path / "runs" / "board").iterdir())
+    assert "trained on all" in str(names["report"])
+    assert (tmp_path / "hyperparameters.png").exists()
 
 
 def test_layers_in_bfloat16_train_and_a_mesh_runs():

@@ -99,14 +99,20 @@ def test_a_report_trains_each_choice_on_both(data):
     )
     assert [row.name for row in found.rows] == ["tuned", "ours"]
     exact = solved(data.train, DECAY)
-    error = np.mean((data.test.inputs @ exact - data.test.targets) ** 2)
-    np.testing.assert_allclose(found.rows[1].test_loss, [error] * 2, rtol=1e-2)
-    assert found.tuned_valid_loss == result.history.valid_loss[-1]
+    errors = (data.test.inputs @ exact - data.test.targets) ** 2
+    np.testing.assert_allclose(found.rows[1].test, [errors] * 2, rtol=1e-2, atol=1e-2)
+    valid, test = found.as_tuned
+    np.testing.assert_allclose(valid.mean(), result.history.valid_loss[-1], rtol=1e-5)
+    np.testing.assert_allclose(test.mean(), result.history.test_loss[-1], rtol=1e-5)
     text = str(found)
     assert "trained on all" in text
     assert "ours" in text
     at_start = shn.report(problem, result, data, optimizer=SGD, steps=2)
     assert at_start.rows[1].name == "its start"
+
+    root = problem._replace(valid_loss=lambda *at: jnp.sqrt(problem.valid_loss(*at)))
+    with pytest.raises(ValueError, match="a mean over examples"):
+        shn.report(root, result, data, optimizer=SGD, steps=2)
 
 
 def test_a_report_needs_tests_seeds_and_baselines(data):
@@ -120,46 +126,59 @@ def test_a_report_needs_tests_seeds_and_baselines(data):
         shn.report(problem, DECAY, data, **sizes)
 
 
-def rows(tuned, other):
-    return [Row("tuned", *map(np.asarray, tuned)), Row("one decay", *map(np.asarray, other))]
+def row(name, valid, test, test_of_all):
+    """Losses about those given: 0.01 to either side by seed, and 0.1 by example."""
+    around = np.array([[-0.1, 0.1, -0.1, 0.1]]) + np.array([[-0.01], [0.01]])
+    return Row(name, *(loss + around for loss in (valid, test, test_of_all)))
 
 
-# Validation loss, test loss, test loss trained on all: of two seeds.
-BETTER = [1.0, 1.1], [1.2, 1.3], [1.0, 1.01]
-WORSE = [1.5, 1.6], [1.7, 1.8], [1.4, 1.41]
-LEARNED = [0.5, 0.51], [1.7, 1.71], [1.4, 1.5]
+def test_standard_errors_by_hand():
+    # Of seeds: variance 2 · 0.01² / 2; of examples: 4 · 0.1² / (3 · 4).
+    error = np.sqrt(0.01**2 + 0.1**2 / 3)
+    assert reporting._error(row("", 1.0, 0, 0).valid) == pytest.approx(error)
 
 
 @pytest.mark.parametrize(
     ("tuned", "other", "sentences"),
     [
-        (BETTER, WORSE, ["better than one decay by 0.4: tuning paid"]),
-        (WORSE, BETTER, ["worse than one decay by 0.4: tuning did not pay"]),
+        ((1.0, 1.2, 1.0), (1.5, 1.7, 1.4), ["better than one decay by 0.4: tuning paid"]),
+        ((1.5, 1.7, 1.4), (1.0, 1.2, 1.0), ["worse than one decay by 0.4: tuning did not pay"]),
         (
-            LEARNED,
-            WORSE,
-            ["1 lower beside their test loss", "can't be told from one decay"],
+            (0.5, 1.7, 1.4),
+            (1.5, 1.8, 1.4),
+            ["gain 1 on validation and 0.1 on test examples: 40 of", "can't be told from one"],
         ),
     ],
 )
 def test_advice_by_hand(tuned, other, sentences):
-    advice = reporting._advice(rows(tuned, other), (0.5, 9.0), 40, 20)
+    rows = [row("tuned", *tuned), row("one decay", *other)]
+    advice = reporting._advice(rows, np.full(4, 9.0), 40)
     assert len(advice) == len(sentences)
     for said, sentence in zip(advice, sentences, strict=True):
         assert sentence in said
 
 
+def test_a_difference_that_few_examples_make_is_none():
+    better, worse = row("tuned", 1.0, 1.0, 1.0), row("one decay", 1.0, 1.0, 1.0)
+    gains = np.array([0.8, 0.0, 0.0, 0.0])  # 0.2 ± 0.2
+    worse = worse._replace(test_of_all=worse.test_of_all + gains)
+    (said,) = reporting._advice([better, worse], np.full(4, 9.0), 40)
+    assert "can't be told from one decay (+0.2 ± 0.2)" in said
+
+
 def test_weights_better_than_those_trained_again_point_to_the_schedule():
-    advice = reporting._advice(rows(BETTER, WORSE), (0.5, 0.9), 40, 20)
+    rows = [row("tuned", 1.0, 1.2, 1.0), row("one decay", 1.5, 1.7, 1.4)]
+    advice = reporting._advice(rows, np.full(4, 0.9), 40)
     assert any("history.schedule" in sentence for sentence in advice)
 
 
 def test_a_report_as_text():
-    found = Report(rows(BETTER, WORSE), 0.9, 1.2, ["It paid."])
+    rows = [row("tuned", 1.0, 1.2, 1.0), row("one decay", 1.5, 1.7, 1.4)]
+    found = Report(rows, (np.full(4, 0.9), np.full(4, 1.2)), ["It paid."])
     assert str(found) == (
         "as tuned: 0.9 on validation, 1.2 on test examples; trained again:\n"
         "                     validation                  test  test, trained on all\n"
-        "tuned               1.05 ± 0.05           1.25 ± 0.05         1.005 ± 0.005\n"
-        "one decay           1.55 ± 0.05           1.75 ± 0.05         1.405 ± 0.005\n"
+        "tuned                  1 ± 0.06            1.2 ± 0.06              1 ± 0.06\n"
+        "one decay            1.5 ± 0.06            1.7 ± 0.06            1.4 ± 0.06\n"
         "It paid."
     )

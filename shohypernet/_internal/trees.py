@@ -55,3 +55,11 @@ def data_as_keys(tree: Any, like: Any) -> Any:
 
 def _is_key(leaf: Any) -> bool:
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def by_path(function: Callable[[Any], Any], tree: Any) -> dict[str, Any]:
+    """A function of each leaf, by the leaf's path."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): function(leaf)
+        for path, leaf in jax.tree.leaves_with_path(tree)
+    }

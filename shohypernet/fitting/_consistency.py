@@ -15,8 +15,9 @@ from shohypernet import problem as problems
 from shohypernet._internal import jaxprs, validation
 from shohypernet._internal import losses as returned
 from shohypernet._internal.losses import Losses
+from shohypernet._internal.trees import by_path
 from shohypernet.batches import Data, minibatch
-from shohypernet.fitting._plan import Plan, by_path
+from shohypernet.fitting._plan import Plan
 from shohypernet.hyperoptimizer import HyperOptimizer
 from shohypernet.problem import Problem
 from shohypernet.types import Hyperparams

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from shohypernet import saving
+from shohypernet._internal.trees import by_path
 from shohypernet.batches import SplitLosses
 from shohypernet.hyperoptimizer import Info
 from shohypernet.inner_loop import Evaluation
@@ -74,6 +75,34 @@ class History(NamedTuple):
         return jax.tree.map(
             lambda leaf: leaf[after - 1] + done * (leaf[after] - leaf[after - 1]), values
         )
+
+    def to_pandas(self) -> Any:
+        """A `pandas.DataFrame`, with a row for each evaluation and each of several seeds.
+
+        Losses and metrics have columns by their names, such as `accuracy_valid`, hyperparameters by
+        their paths, of an array its median, NaN where the history doesn't keep them.
+        """
+        import pandas as pd
+
+        columns = {
+            name: getattr(self, name)
+            for name in self._fields[:7]
+            if name not in ("step", "seconds") and getattr(self, name) is not None
+        }
+        for name, splits in self.metrics.items():
+            found = splits._asdict().items()
+            columns |= {f"{name}_{split}": values for split, values in found if values is not None}
+        several = self.valid_loss.ndim > 1
+        rows = np.searchsorted(self.step, self.hyperparams_step)
+        for name, leaf in by_path(np.asarray, self.hyperparams).items():
+            medians = np.median(leaf.reshape(*leaf.shape[: 1 + several], -1), -1)
+            column = np.full(self.valid_loss.shape, np.nan)
+            column[rows] = medians
+            columns[name or "hyperparams"] = column
+        count = self.valid_loss.shape[1] if several else 1
+        shared = {name: np.repeat(getattr(self, name), count) for name in ("step", "seconds")}
+        seeds = {"seed_index": np.tile(np.arange(count), len(self.step))} if several else {}
+        return pd.DataFrame(shared | seeds | {name: np.ravel(at) for name, at in columns.items()})
 
     def __repr__(self) -> str:
         """Its size and the last losses, no arrays."""

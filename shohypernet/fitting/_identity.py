@@ -7,10 +7,10 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from shohypernet._internal.trees import keys_as_data
+from shohypernet._internal.trees import by_path, keys_as_data
 from shohypernet.batches import Data
 from shohypernet.fitting._checks import is_function
-from shohypernet.fitting._plan import Plan, by_path
+from shohypernet.fitting._plan import Plan
 
 CHANGEABLE = "steps", "checkpoint_every", "seeds_at_once"  # the rest of a plan identifies a run
 

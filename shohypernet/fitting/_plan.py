@@ -1,7 +1,7 @@
 """Sizes of a run, checked before anything is traced or written."""
 
 import numbers
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -176,14 +176,6 @@ def distinct_seeds(seeds: Iterable[int], function: str = "fit") -> list[int]:
             f"{LAST_SEED}, got {seeds}."
         )
     return [int(seed) for seed in seeds]
-
-
-def by_path(function: Callable[[Any], Any], tree: Any) -> dict[str, Any]:
-    """A function of each leaf, by the leaf's path."""
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="."): function(leaf)
-        for path, leaf in jax.tree.leaves_with_path(tree)
-    }
 
 
 def _whole(name: str, size: Any) -> int:

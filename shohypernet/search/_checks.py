@@ -11,9 +11,9 @@ from shohypernet import inner_loop
 from shohypernet import problem as problems
 from shohypernet._internal import jaxprs
 from shohypernet._internal import losses as returned
+from shohypernet._internal.trees import by_path
 from shohypernet._internal.validation import require, whole
 from shohypernet.batches import Data, minibatch
-from shohypernet.fitting._plan import by_path
 from shohypernet.search._base import Search
 from shohypernet.search._static import Inner, Variants
 from shohypernet.types import Hyperparams, Key, Space

@@ -11,9 +11,9 @@ import numpy as np
 from shohypernet import hyperparameters as hp
 from shohypernet import inner_loop
 from shohypernet._internal import jaxprs
+from shohypernet._internal.trees import by_path
 from shohypernet.batches import Data
 from shohypernet.fitting._identity import describe
-from shohypernet.fitting._plan import by_path
 from shohypernet.search._static import Inner, Variants
 from shohypernet.types import Hyperparams, Key
 

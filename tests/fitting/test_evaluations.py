@@ -110,6 +110,25 @@ def test_of_large_hyperparameters_some_evaluations_keep_theirs(monkeypatch, tmp_
     assert_identical(calm(workdir=tmp_path / "parts", resume=True), result)
 
 
+def test_a_history_as_a_table(monkeypatch):
+    pytest.importorskip("pandas")
+    problem = PROBLEM._replace(metrics={"double": lambda w, lam, batch: 2 * w * batch.mean()})
+    result = calm(problem=problem, data=DATA._replace(test=None))
+    table = result.history.to_pandas()
+    assert len(table) == 7 * 2
+    at = table[(table.step == 4) & (table.seed_index == 1)].iloc[0]
+    assert at.valid_loss == result.history.valid_loss[2, 1]
+    assert at.double_train == result.history.metrics["double"].train[2, 1]
+    assert at.hyperparams == np.median(result.history.hyperparams[2, 1])
+    assert "test_loss" not in table
+    monkeypatch.setattr(histories, "MOST_BYTES", 100)
+    one = calm().seed(0).history.to_pandas()
+    assert one.step[~np.isnan(one.hyperparams)].tolist() == THINNED
+    assert repr(calm().history).startswith(
+        "History(7 evaluations, to step 12, valid_loss=[73. 73.]"
+    )
+
+
 @pytest.mark.parametrize(
     ("outputs", "targets"),
     [
