@@ -23,6 +23,7 @@ from shohypernet import (
     ridge,
     samplers,
     search,
+    sources,
 )
 from shohypernet._supervised import supervised
 from shohypernet.datasets import DataError
@@ -100,6 +101,7 @@ __all__ = [
     "self_tuning",
     "simultaneous",
     "soba",
+    "sources",
     "supervised",
     "train",
     "truncated",

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from shohypernet.sources import Source
 from shohypernet.types import Batch, Key
 
 
@@ -54,7 +55,7 @@ def minibatch(key: Key, examples: Batch, size: int | tuple[int, ...] | None) -> 
 
     Args:
       key: PRNG key.
-      examples: tree of arrays with a shared leading axis, such as `Examples`.
+      examples: tree of arrays with a shared leading axis, such as `Examples`; or a `Source`.
       size: number of rows. A tuple gives several leading axes, such as `(inner_steps, rows)`, and
         `()` one example without a leading axis. None returns `examples` itself: the whole split.
 
@@ -65,21 +66,37 @@ def minibatch(key: Key, examples: Batch, size: int | tuple[int, ...] | None) -> 
       ValueError: unless `size` is made of positive whole numbers and the leaves share a leading
         axis.
     """
+    if isinstance(examples, Source):
+        if size is None:
+            raise ValueError(
+                f"a source can't be taken whole: choose a batch size below {len(examples)}."
+            )
+        return examples.take(_numbers(key, size, len(examples)))
     shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(examples)]
     rows = {leaf_shape[:1] for leaf_shape in shapes}
     if len(rows) != 1 or rows <= {(), (0,)}:
         raise ValueError(f"examples must share a leading axis of at least 1 row, got {shapes}.")
     if size is None:
         return examples
+    (count,) = rows.pop()
+    numbers = _numbers(key, size, count)
+    # In range by construction: "clip" is cheaper than the default, which fills with NaN.
+    return jax.tree.map(lambda leaf: jnp.take(leaf, numbers, axis=0, mode="clip"), examples)
+
+
+def _numbers(key: Key, size: int | tuple[int, ...], count: int) -> jax.Array:
+    """Numbers of some of the examples."""
     shape = size if isinstance(size, tuple) else (size,)
     if not all(map(is_positive, shape)):
         raise ValueError(
             f"size must be a positive whole number, a tuple of them or None, got {size!r}."
         )
-    (count,) = rows.pop()
-    indices = jax.random.randint(key, shape, 0, count)
-    # In range by construction: "clip" is cheaper than the default, which fills with NaN.
-    return jax.tree.map(lambda leaf: jnp.take(leaf, indices, axis=0, mode="clip"), examples)
+    return jax.random.randint(key, shape, 0, count)
+
+
+def rows(split: Batch) -> int:
+    """Number of examples of a split."""
+    return len(split) if isinstance(split, Source) else len(jax.tree.leaves(split)[0])
 
 
 def is_positive(count: Any) -> bool:

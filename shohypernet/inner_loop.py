@@ -15,10 +15,12 @@ import jax.numpy as jnp
 import optax
 
 from shohypernet import problem as problems
+from shohypernet import sources
 from shohypernet._internal import convolutions, sharding
 from shohypernet._internal.trees import split_floats
 from shohypernet.batches import Data, SplitLosses, minibatch
 from shohypernet.problem import Problem
+from shohypernet.sources import Source
 from shohypernet.types import (
     Batch,
     Hyperparams,
@@ -129,12 +131,26 @@ def evaluate(
     def on_splits(loss: ValidLoss) -> SplitLosses:
         measured = problem._replace(valid_loss=loss)
         at = params, model_state, hyperparams
-        return SplitLosses(
-            *(None if split is None else valid_loss(measured, *at, split) for split in splits)
-        )
+        return SplitLosses(*(whole_valid_loss(measured, *at, split) for split in splits))
 
     metrics = {name: on_splits(metric) for name, metric in (problem.metrics or {}).items()}
     return Evaluation(on_splits(problem.valid_loss), metrics)
+
+
+def whole_valid_loss(
+    problem: Problem,
+    params: Params,
+    model_state: ModelState,
+    hyperparams: Hyperparams,
+    split: Any,
+) -> Any:
+    """L_valid on a whole split, of a source some examples at a time; None for a split of None."""
+    if split is None:
+        return None
+    at = params, model_state, hyperparams
+    if isinstance(split, Source):
+        return sources.mean(lambda batch: valid_loss(problem, *at, batch), split)
+    return valid_loss(problem, *at, split)
 
 
 def train_step(

@@ -11,6 +11,7 @@ import jax
 
 from shohypernet import hyperparameters as hp
 from shohypernet._internal import validation
+from shohypernet.sources import Source
 from shohypernet.types import Hyperparams, Key, ModelState, Params, Space, TrainLoss, ValidLoss
 
 
@@ -54,7 +55,7 @@ def require_readable(problem: Problem, data: Any) -> None:
     if problem.check is None:
         return
     for name, examples in data._asdict().items():
-        if examples is None:
+        if examples is None or isinstance(examples, Source):
             continue
         try:
             problem.check(examples)

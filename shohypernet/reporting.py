@@ -19,6 +19,7 @@ from shohypernet import inner_loop
 from shohypernet._internal import validation
 from shohypernet.batches import Data
 from shohypernet.problem import Problem
+from shohypernet.sources import Source
 from shohypernet.training import hyperparams_of, retrain
 
 WORTH_SAYING = 0.01  # of the loss
@@ -105,6 +106,10 @@ def report(
     """
     validation.require(
         data[2] is not None, "report() needs test examples, which nothing was chosen by."
+    )
+    validation.require(
+        not any(isinstance(split, Source) for split in data),
+        "report() needs arrays, of which it looks at each example: take some of the source's.",
     )
     validation.require(
         len(tuple(seeds)) > 1, f"report() needs two seeds or more, for an error, got {seeds}."

@@ -15,6 +15,7 @@ from shohypernet.batches import Data, SplitLosses
 from shohypernet.fitting import _plan as plans
 from shohypernet.inner_loop import TrainState
 from shohypernet.problem import Problem
+from shohypernet.sources import Source
 from shohypernet.types import Batch, Hyperparams, Key, ModelState, Params
 
 
@@ -155,6 +156,7 @@ def retrain(
     several = [seeds] if isinstance(seeds, int | np.integer) else seeds
     each_seed = plans.distinct_seeds(several, "retrain")
     data = plans.splits(data, "retrain")
+    plans.require_sizes("retrain", data, batch_size=batch_size)
     hyperparams = hyperparams_of(tuned)
     examples = _together(data) if with_valid else data.train
 
@@ -194,6 +196,10 @@ def _is_schedule(hyperparams: Any) -> bool:
 def _together(data: Data) -> Batch:
     """Training and validation examples in one split."""
     train, valid = data.train, data.valid
+    if isinstance(train, Source) or isinstance(valid, Source):
+        raise ValueError(
+            "retrain(with_valid=True) can't join sources: make one of both, or with_valid=False."
+        )
     if jax.tree.structure(train) != jax.tree.structure(valid):
         raise ValueError(
             "retrain(with_valid=True) needs training and validation examples of the same form, got "

@@ -70,8 +70,16 @@ def test_layers_in_bfloat16_train_and_a_mesh_runs():
     assert names["result"].params["Dense_0"]["kernel"].dtype == np.float32
 
 
-def test_arrays_are_split():
+def test_arrays_are_split(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     names = pages.run("docs/data.md")
+    key, train = jax.random.key(1), names["data"].train
+    for source in (names["large"].train, names["single"]):
+        drawn = shn.batches.minibatch(key, source, 4)
+        assert {tuple(row) for row in np.asarray(drawn.inputs)} <= {
+            tuple(row) for row in names["features"]
+        }
+        assert drawn.targets.shape == (4, *train.targets.shape[1:])
     assert [len(split.targets) for split in names["data"]] == [300, 150, 150]
     rows = {tuple(row) for split in names["data"] for row in np.asarray(split.inputs)}
     assert rows == {tuple(row) for row in names["features"]}

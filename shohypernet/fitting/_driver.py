@@ -68,8 +68,8 @@ def fit(
     Args:
       problem: the bilevel problem; its `valid_loss` also measures the history's three losses.
       method: built for this problem.
-      data: three splits of examples, each a tree of arrays with a shared leading axis; the test
-        split may be None.
+      data: three splits of examples, each a tree of arrays with a shared leading axis, or a source
+        (`shn.sources`) of what memory can't hold; the test split may be None.
       hyperparams: start of λ̂ in natural units: a tree of arrays or numbers that all seeds share,
         or a function from a seed's key to such a tree; by default `problem.start`.
       steps: number of rounds, each one call of `method.step`. A resumed run may ask for more.
@@ -141,6 +141,8 @@ def fit(
     checks.require_batches(method, plan)
     data = plans.splits(data)
     problems.require_readable(problem, data)
+    sizes = {name: getattr(plan, name) for name in ("train_batch_size", "valid_batch_size")}
+    plans.require_sizes("fit", data, mesh, **sizes)
     plans.require_divisible(mesh, plan, data)
     hyperparams = problems.start_of(problem, hyperparams, "fit")
     start = checks.encoded(problem.space, hyperparams)

@@ -11,6 +11,7 @@ from shohypernet._internal.trees import by_path, keys_as_data
 from shohypernet.batches import Data
 from shohypernet.fitting._checks import is_function
 from shohypernet.fitting._plan import Plan
+from shohypernet.sources import Source
 
 CHANGEABLE = "steps", "checkpoint_every", "seeds_at_once"  # the rest of a plan identifies a run
 
@@ -29,12 +30,20 @@ def identity(
     """
     described = {
         **plan._asdict(),
-        "data": describe(data, contents=True),
+        "data": describe_data(data),
         "hyperparams": "a function" if is_function(start) else describe(start, contents=True),
         "state": describe(states),
         "config": dict(config or {}),
     }
     return {name: value for name, value in described.items() if name not in CHANGEABLE}
+
+
+def describe_data(data: Data) -> dict[str, str]:
+    """`describe` of each split, with contents."""
+    splits = data._asdict()
+    arrays = {name: split for name, split in splits.items() if not isinstance(split, Source)}
+    sources = {name: split.describe() for name, split in splits.items() if name not in arrays}
+    return describe(arrays, contents=True) | sources
 
 
 def describe(tree: Any, *, contents: bool = False) -> dict[str, str]:

@@ -10,7 +10,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from shohypernet._internal import sharding, validation
-from shohypernet.batches import Data
+from shohypernet.batches import Data, rows
+from shohypernet.sources import Source
 
 DEFAULT_EVALUATIONS = 100
 LAST_SEED = 2**32 - 1  # of a larger one JAX takes 32 bits, and so another seed's numbers
@@ -86,8 +87,9 @@ def splits(data: Any, function: str = "fit") -> Data:
             f"None; got {type(data)}."
         )
     for name, split in zip(Data._fields, data, strict=True):
-        if name == "test" and split is None:
+        if isinstance(split, Source) or (name == "test" and split is None):
             continue
+        _require_arrays(function, name, split)
         _require_whole_numbers_kept(function, name, split)
         shapes = [np.shape(leaf) for leaf in jax.tree.leaves(split)]
         rows = {shape[:1] for shape in shapes}
@@ -97,6 +99,17 @@ def splits(data: Any, function: str = "fit") -> Data:
                 f"more, but have shapes {shapes}."
             )
     return Data(*(jax.tree.map(jnp.asarray, split) for split in data))
+
+
+def _require_arrays(function: str, name: str, split: Any) -> None:
+    """Refuse what would have to be gone through, before anything tries to."""
+    for leaf in jax.tree.leaves(split, is_leaf=lambda node: hasattr(node, "__next__")):
+        if not (hasattr(leaf, "shape") or isinstance(leaf, numbers.Number)):
+            raise TypeError(
+                f"{function}() needs arrays for data.{name}, got a {type(leaf).__name__}. What is "
+                "too large for memory, or has its examples one by one, goes in by "
+                "shn.sources.rows() or shn.sources.examples()."
+            )
 
 
 def _require_whole_numbers_kept(function: str, name: str, split: Any) -> None:
@@ -149,7 +162,7 @@ def named_mesh(mesh: Any) -> Mesh | None:
 
 def require_divisible(mesh: Mesh | None, plan: Plan, data: Data) -> None:
     """Refuse seeds and batches that the mesh's devices can't share evenly."""
-    train, valid = (len(jax.tree.leaves(split)[0]) for split in data[:2])
+    train, valid = map(rows, data[:2])
     shared = {
         "seeds": {"the number of seeds": len(plan.seeds)},
         "examples": {
@@ -164,6 +177,28 @@ def require_divisible(mesh: Mesh | None, plan: Plan, data: Data) -> None:
                     f"{name} must be a multiple of the {devices} devices of mesh axis {axis!r}, "
                     f"got {size}; {size - size % devices + devices} would do, or fewer devices."
                 )
+
+
+def require_sizes(function: str, data: Data, mesh: Mesh | None = None, **sizes: int | None) -> None:
+    """Refuse to take a source whole, or to shard its reading.
+
+    Args:
+      function: for the message.
+      data: the three splits.
+      mesh: devices of the run.
+      **sizes: the batch size of training and, if there is one, of validation, by argument.
+
+    Raises:
+      ValueError: naming the argument.
+    """
+    for split, (name, size) in zip(data, sizes.items(), strict=False):
+        if isinstance(split, Source) and size is None:
+            raise ValueError(
+                f"{function}() can't take a source of {len(split):,} examples whole in each step: "
+                f"give {name}, such as {name}=100."
+            )
+    if mesh is not None and any(isinstance(split, Source) for split in data):
+        raise ValueError(f"{function}() can't read from sources under a mesh; use arrays there.")
 
 
 def distinct_seeds(seeds: Iterable[int], function: str = "fit") -> list[int]:

@@ -14,8 +14,10 @@ from shohypernet._internal import losses as returned
 from shohypernet._internal.trees import by_path
 from shohypernet._internal.validation import require, whole
 from shohypernet.batches import Data, minibatch
+from shohypernet.fitting import _plan as plans
 from shohypernet.search._base import Search
 from shohypernet.search._static import Inner, Variants
+from shohypernet.sources import Source
 from shohypernet.types import Hyperparams, Key, Space
 
 
@@ -160,6 +162,7 @@ def require_consistent(variants: Variants, like: Hyperparams, data: Data) -> Non
       ValueError: saying which.
     """
     for inner in variants.all():
+        plans.require_sizes("search.run", data, batch_size=inner.batch_size)
         problems.require_readable(inner.problem, data)
     unread: set[str] = set(by_path(np.shape, like))
     for inner in variants.all():
@@ -179,7 +182,8 @@ def _unread(inner: Inner, like: Hyperparams, data: Data) -> set[str]:
     relaxed, optimizer = inner.relaxed()
 
     def check(key: Key, hyperparams: Hyperparams) -> None:
-        batches = minibatch(key, data.train, inner.batch_size), data.valid
+        one = 1 if isinstance(data.valid, Source) else None
+        batches = minibatch(key, data.train, inner.batch_size), minibatch(key, data.valid, one)
         losses = returned.losses_at(problem, *problems.initialize(problem, key), batches, key)
         returned.require_scalars(problem, losses, hyperparams)
 

@@ -13,7 +13,7 @@ from shohypernet import inner_loop
 from shohypernet._internal import jaxprs
 from shohypernet._internal.trees import by_path
 from shohypernet.batches import Data
-from shohypernet.fitting._identity import describe
+from shohypernet.fitting._identity import describe, describe_data
 from shohypernet.search._static import Inner, Variants
 from shohypernet.types import Hyperparams, Key
 
@@ -40,7 +40,7 @@ def identity(variants: Variants, like: Hyperparams, data: Data, steps: int) -> d
         f"space.{name or 'value'}": f"{spec.as_text()}, shape {list(shape)}"
         for (name, shape), spec in zip(shapes.items(), specs, strict=True)
     }
-    of_data = {f"data.{name}": text for name, text in describe(data, contents=True).items()}
+    of_data = {f"data.{name}": text for name, text in describe_data(data).items()}
     inner = variants.first
     program = _program(inner, variants.rest(like), data)
     return {
@@ -72,7 +72,7 @@ def _program(inner: Inner, like: Hyperparams, data: Data) -> str:
         state, _ = inner_loop.drawn_step(
             problem, optimizer, key, state, hyperparams, data.train, batch_size=inner.batch_size
         )
-        return inner_loop.valid_loss(
+        return inner_loop.whole_valid_loss(
             problem, state.params, state.model_state, hyperparams, data.valid
         )
 

@@ -244,7 +244,8 @@ def _program(
 def _valid_loss(
     problem: Problem, state: TrainState, hyperparams: Hyperparams, examples: Any
 ) -> jax.Array:
-    return inner_loop.valid_loss(problem, state.params, state.model_state, hyperparams, examples)
+    at = state.params, state.model_state, hyperparams
+    return inner_loop.whole_valid_loss(problem, *at, examples)
 
 
 def _columns(job: Job, first: int, width: int) -> tuple[TrainState, Hyperparams]:

@@ -1,0 +1,173 @@
+"""Splits that stay on a disk, and are read a minibatch at a time.
+
+    data = Data(shn.sources.rows(Examples(images, labels)), valid, test)
+
+A source is anything with random access: NumPy's memory-mapped arrays, HDF5 and Zarr data sets
+(`rows`), or a sequence of examples, such as one of TensorFlow Datasets, Grain or PyTorch
+(`examples`). It stands in place of arrays wherever a split does. The same keys draw the same rows
+of it, so that results are those of the same data in memory, and a resumed run reads what it would
+have read.
+
+A compiled run calls back to read, and waits for it: that costs a copy to the device for each
+minibatch, and whatever the disk takes.
+"""
+
+import dataclasses
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from shohypernet._internal import validation
+from shohypernet.types import Batch
+
+EVALUATED_BYTES = 2**25  # read together where a whole split is evaluated
+LOOKED_AT = 64  # rows, by whose contents runs are told apart
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True, eq=False)
+class Source:
+    """A split that is read as it is needed, made by `rows` or `examples`.
+
+    Attributes:
+      read: `read(numbers) -> examples`, a tree of NumPy arrays with the axis of `numbers` first.
+      count: number of examples.
+      like: shape and dtype of an example, a tree of `jax.ShapeDtypeStruct`.
+    """
+
+    read: Callable[[np.ndarray], Batch]
+    count: int
+    like: Any
+
+    def __len__(self) -> int:
+        """Number of examples."""
+        return self.count
+
+    def take(self, numbers: jax.Array) -> Batch:
+        """Examples by their numbers, traced or not, leaves of shape (*numbers.shape, ...)."""
+
+        def shaped(leaf: Any) -> Any:
+            return jax.ShapeDtypeStruct((*numbers.shape, *leaf.shape), leaf.dtype)
+
+        wanted = jax.tree.map(shaped, self.like)
+        return jax.pure_callback(self._read, wanted, numbers, vmap_method="broadcast_all")
+
+    def describe(self) -> str:
+        """Size and contents, of which a checksum of some rows has to do."""
+        numbers = np.linspace(0, self.count - 1, min(self.count, LOOKED_AT)).astype(int)
+        checksum = 0
+        for leaf in jax.tree.leaves(self._read(numbers)):
+            checksum = zlib.crc32(leaf.tobytes(), checksum)
+        each = (f"{leaf.dtype}{list(leaf.shape)}" for leaf in jax.tree.leaves(self.like))
+        return f"source of {self.count} ({', '.join(each)}), some of crc32 {checksum:08x}"
+
+    def _read(self, numbers: Any) -> Batch:
+        numbers = np.asarray(numbers)
+        found = self.read(numbers.reshape(-1))
+
+        def shaped(leaf: Any, like: Any) -> np.ndarray:
+            return np.asarray(leaf, like.dtype).reshape((*numbers.shape, *like.shape))
+
+        return jax.tree.map(shaped, found, self.like)
+
+
+def rows(arrays: Batch) -> Source:
+    """A split of arrays that are read from a disk, such as `np.load(path, mmap_mode="r")`.
+
+    Args:
+      arrays: a tree, such as `Examples`, of arrays with a shared leading axis, whose index may be
+        an increasing array of row numbers: NumPy's, memory-mapped or not, h5py's and Zarr's.
+
+    Returns:
+      A source with the same tree for its examples, in JAX's dtypes: 64 bits only if it allows them.
+
+    Raises:
+      ValueError: for arrays without a leading axis in common.
+    """
+    leaves, treedef = jax.tree.flatten(arrays)
+    counts = {leaf.shape[:1] for leaf in leaves}
+    validation.require(
+        len(counts) == 1 and counts != {()} and counts != {(0,)},
+        f"sources.rows() needs arrays with a leading axis in common, of one example or more, got "
+        f"shapes {[leaf.shape for leaf in leaves]}.",
+    )
+
+    def read(numbers: np.ndarray) -> Batch:
+        # HDF5 reads each row once, and in order.
+        different, places = np.unique(numbers, return_inverse=True)
+        return jax.tree.unflatten(treedef, [leaf[different][places] for leaf in leaves])
+
+    like = [
+        jax.ShapeDtypeStruct(leaf.shape[1:], jax.dtypes.canonicalize_dtype(leaf.dtype))
+        for leaf in leaves
+    ]
+    return Source(read, counts.pop()[0], jax.tree.unflatten(treedef, like))
+
+
+def examples(
+    sequence: Sequence[Any], convert: Callable[[Any], Batch] = lambda each: each
+) -> Source:
+    """A split of single examples by their number, such as `tfds.data_source(...)`.
+
+    Args:
+      sequence: with `len(sequence)` and `sequence[number]`: a data source of TensorFlow Datasets or
+        Grain, or a map-style data set of PyTorch.
+      convert: from an element to a tree of arrays and numbers, all of the same shapes, such as
+        `lambda each: Examples(each["image"] / np.float32(255), each["label"])`.
+
+    Raises:
+      ValueError: for a sequence without length or elements.
+      TypeError: for what has only an order, such as a generator or a loader of batches.
+    """
+    if not (hasattr(sequence, "__len__") and hasattr(sequence, "__getitem__")):
+        raise TypeError(
+            "sources.examples() needs a sequence with len() and [number], got "
+            f"{type(sequence).__name__}, which can only be gone through; give the data set that is "
+            "beneath it, such as loader.dataset, so that a resumed run finds the same examples."
+        )
+    validation.require(len(sequence) > 0, "sources.examples() needs one example or more, got none.")
+    first = jax.tree.map(np.asarray, convert(sequence[0]))
+    treedef = jax.tree.structure(first)
+
+    def read(numbers: np.ndarray) -> Batch:
+        found = [jax.tree.leaves(convert(sequence[int(number)])) for number in numbers]
+        return jax.tree.unflatten(
+            treedef, [np.stack(leaves) for leaves in zip(*found, strict=True)]
+        )
+
+    like = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jax.dtypes.canonicalize_dtype(leaf.dtype)),
+        first,
+    )
+    return Source(read, len(sequence), like)
+
+
+def mean(function: Callable[[Batch], jax.Array], source: Source) -> jax.Array:
+    """The mean over all examples of something that is a mean over those that it is given.
+
+    Args:
+      function: `function(examples) -> scalar`, such as a loss.
+      source: of the examples, which are read some at a time.
+    """
+    size = sum(
+        np.dtype(leaf.dtype).itemsize * int(np.prod(leaf.shape))
+        for leaf in jax.tree.leaves(source.like)
+    )
+    together = int(np.clip(EVALUATED_BYTES // max(size, 1), 1, source.count))
+    whole, rest = divmod(source.count, together)
+
+    def at(first: Any, rows: int) -> jax.Array:
+        return function(source.take(first + jnp.arange(rows))) * rows
+
+    def add(total: jax.Array, i: jax.Array) -> tuple[jax.Array, None]:
+        return total + at(i * together, together), None
+
+    zero = jnp.zeros((), jax.eval_shape(lambda: at(0, together)).dtype)
+    total, _ = jax.lax.scan(add, zero, jnp.arange(whole))
+    if rest:
+        total = total + at(whole * together, rest)
+    return total / source.count
