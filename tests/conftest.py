@@ -8,11 +8,15 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Nearly all the time is compilation, most of that in passes that make long runs faster. `make
 # newest` compiles as users do.
 os.environ.setdefault(
-    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    " --xla_cpu_parallel_codegen_split_count=1",
 )
 # A process for each core: threads that wait for each other by spinning only heat the other.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ["MPLBACKEND"] = "Agg"
+
+import gc
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +30,11 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # Typed keys only: an array of uint32 passed for a key raises.
 jax.config.update("jax_legacy_prng_key", "error")
 
+
+# A trace is made of millions of small objects that live on, which need not be looked at so often.
+gc.collect()
+gc.freeze()
+gc.set_threshold(100_000, 20, 100)
 
 # Those of a minute or so, which come first, lest one of them run last and alone.
 LONGEST = (
