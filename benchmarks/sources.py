@@ -43,7 +43,7 @@ class Network(nn.Module):
 
 def main() -> None:
     """Tune, and print losses, seconds, memory and whether the halves agree."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--folder", type=pathlib.Path, required=True, help="for images and runs")
     parser.add_argument("--gigabytes", type=float, default=10.0, help="of images, 10^9 bytes each")
     parser.add_argument("--memory", type=float, default=2.0, help="of this process, in GB")
@@ -51,7 +51,8 @@ def main() -> None:
     parsed.folder.mkdir(parents=True, exist_ok=True)
     count = int(parsed.gigabytes * 1e9) // int(np.prod(SHAPE))
     images = drawn(parsed.folder / f"images-{count}.npy", count)
-    resource.setrlimit(resource.RLIMIT_DATA, (int(parsed.memory * 1e9),) * 2)
+    allowed = int(parsed.memory * 1e9)
+    resource.setrlimit(resource.RLIMIT_DATA, (allowed, allowed))
     began = time.perf_counter()
     whole = tuned(images, parsed.folder / "whole", STEPS)
     seconds = time.perf_counter() - began

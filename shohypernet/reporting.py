@@ -20,7 +20,7 @@ from shohypernet._internal import validation
 from shohypernet.batches import Data
 from shohypernet.problem import Problem
 from shohypernet.sources import Source
-from shohypernet.training import hyperparams_of, retrain
+from shohypernet.training import at_end, hyperparams_of, retrainer
 
 WORTH_SAYING = 0.01  # of the loss
 TOGETHER = 1_000  # examples whose losses are computed side by side
@@ -92,7 +92,7 @@ def report(
       optimizer: α, as one would train the model.
       steps: updates of w, as one would train the model.
       batch_size: examples per step, drawn with replacement; None takes all of them.
-      baselines: what a practitioner would take, hyperparameters in natural units by name, such as
+      baselines: what a practitioner would take, hyperparameters (or schedules) by name, such as
         `{"one decay": shn.penalties.decays(params, 1e-3, "layer")}`. By default those that the run
         started from.
       seeds: of initial weights and minibatches.
@@ -118,13 +118,11 @@ def report(
     if baselines is None:
         baselines = {"its start": _start(result)}
     choices = {"tuned": tuned, **baselines}
-    sizes = {"optimizer": optimizer, "steps": steps, "batch_size": batch_size, "seeds": seeds}
+    again = retrainer(problem, data, optimizer, steps, batch_size, seeds, "report")
 
     def row(name: str, hyperparams: Any) -> Row:
-        alone, both = (
-            retrain(problem, hyperparams, data, with_valid=with_valid, **sizes)
-            for with_valid in (False, True)
-        )
+        alone, both = (again(hyperparams, with_valid) for with_valid in (False, True))
+        hyperparams = at_end(hyperparams)
         valid, test = (_of_examples(problem, alone[:2], hyperparams, split) for split in data[1:])
         return Row(name, valid, test, _of_examples(problem, both[:2], hyperparams, data[2]))
 

@@ -152,26 +152,60 @@ def retrain(
         or example numbers (`batches.numbered`), which two splits can't share.
       TypeError: for something that is no problem or no optimizer.
     """
-    validation.problem(problem, "retrain()")
-    several = [seeds] if isinstance(seeds, int | np.integer) else seeds
-    each_seed = plans.distinct_seeds(several, "retrain")
-    data = plans.splits(data, "retrain")
-    plans.require_sizes("retrain", data, batch_size=batch_size)
     hyperparams = hyperparams_of(tuned)
-    examples = _together(data) if with_valid else data.train
+    again = retrainer(problem, data, optimizer, steps, batch_size, seeds, "retrain")
+    return again(hyperparams, with_valid)
 
-    def one(key: Key, data: Data, examples: Batch) -> Retrained:
+
+def retrainer(
+    problem: Problem,
+    data: Data,
+    optimizer: optax.GradientTransformation,
+    steps: int,
+    batch_size: int | None,
+    seeds: int | Sequence[int],
+    function: str,
+) -> Callable[[Any, bool], Retrained]:
+    """`retrain` of many λ, by programs that are compiled once for all.
+
+    Returns:
+      `again(hyperparams, with_valid) -> Retrained`.
+    """
+    validation.problem(problem, f"{function}()")
+    several = [seeds] if isinstance(seeds, int | np.integer) else seeds
+    keys = jnp.stack([random.key(seed) for seed in plans.distinct_seeds(several, function)])
+    data = plans.splits(data, function)
+    plans.require_sizes(function, data, batch_size=batch_size)
+    natural = problem._replace(space=hp.UNCONSTRAINED)
+
+    def one(key: Key, hyperparams: Any, data: Data, examples: Batch) -> Retrained:
         sizes = {"steps": steps, "batch_size": batch_size}
         made = train(problem, optimizer, key, hyperparams, examples, **sizes)
-        natural = problem._replace(space=hp.UNCONSTRAINED)
-        last = hyperparams(1.0) if _is_schedule(hyperparams) else hyperparams
-        at = made.params, made.model_state, last
+        at = made.params, made.model_state, at_end(hyperparams)
         return Retrained(*at[:2], *inner_loop.evaluate(natural, *at, data))
 
-    keys = jnp.stack([random.key(seed) for seed in each_seed])
-    run = jax.jit(lambda keys, *rest: jax.lax.map(lambda key: one(key, *rest), keys))
-    made = run(keys, data, examples)
-    return jax.tree.map(lambda leaf: leaf[0], made) if several is not seeds else made
+    def each(keys: Key, hyperparams: Any, data: Data, examples: Batch) -> Retrained:
+        made = jax.lax.map(lambda key: one(key, hyperparams, data, examples), keys)
+        return jax.tree.map(lambda leaf: leaf[0], made) if several is not seeds else made
+
+    compiled = jax.jit(each)
+
+    def again(hyperparams: Any, with_valid: bool) -> Retrained:
+        examples = _together(data) if with_valid else data.train
+        if _is_schedule(hyperparams):
+            along = jax.jit(lambda *rest: each(rest[0], hyperparams, *rest[1:]))
+            return along(keys, data, examples)
+        hp.require_prefix(problem.space, hyperparams)
+        return compiled(keys, jax.tree.map(_as_float, hyperparams), data, examples)
+
+    return again
+
+
+def _as_float(number: Any) -> Any:
+    """Of one dtype, however it was written, so that it serves in the same program."""
+    array = jnp.asarray(number)
+    weak = not hasattr(number, "dtype") and jnp.issubdtype(array.dtype, jnp.number)
+    return jnp.asarray(array, jnp.result_type(float)) if weak else array
 
 
 def hyperparams_of(tuned: Any) -> Any:
@@ -187,6 +221,11 @@ def hyperparams_of(tuned: Any) -> Any:
             f"retrain() needs a result of one seed, got one of {tuned.seeds}: take result.seed(i)."
         )
     return tuned.hyperparams
+
+
+def at_end(hyperparams: Any) -> Any:
+    """λ itself, or that in which a schedule ends."""
+    return hyperparams(1.0) if _is_schedule(hyperparams) else hyperparams
 
 
 def _is_schedule(hyperparams: Any) -> bool:

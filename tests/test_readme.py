@@ -11,6 +11,15 @@ from pages import blocks, shortened
 
 OWN, AGAIN, MANY = blocks("docs/flax_model.md")
 
+# Of the report's trainings two are long enough to tell.
+SURVIVES = """
+sizes = {"optimizer": optax.adam(1e-3), "steps": 1_000, "batch_size": 100}
+at_start, at_tuned = (
+    shn.retrain(problem, chosen, data, **sizes).losses.test
+    for chosen in (problem.start, result)
+)
+assert at_tuned < 0.9 * at_start, (at_tuned, at_start)
+"""
 # What the third must have come to, in the names that it leaves behind.
 MOVED = """
 first, last = (result.history.hyperparams["layers_0"]["kernel"][i] for i in (0, -1))
@@ -26,17 +35,14 @@ def test_the_readme_is_the_quickstart():
 def test_the_examples_run_and_what_the_first_finds_survives_training_again(tmp_path):
     """From other weights and on more images."""
     own = shortened(OWN, steps=("600", 300), warmup_rounds=("100", 50))
-    again = shortened(AGAIN, steps=("3_000", 1_000)) + "print()\n"
+    again = shortened(AGAIN, steps=("3_000", 20))
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", own + again + MANY + MOVED],
+        [sys.executable, "-W", "error", "-c", own + again + SURVIVES + MANY + MOVED],
         cwd=tmp_path,
         env=os.environ | {"XLA_FLAGS": ""},
         text=True,
         capture_output=True,
     )
     assert done.returncode == 0, done.stderr
-    described, *_ = done.stdout.split("\n\n")
-    assert "dropout" in described
-    losses = dict(line.split() for line in described.splitlines()[-3:])
-    start, tuned, schedule = (float(losses[name]) for name in ("start", "tuned", "schedule"))
-    assert max(tuned, schedule) < 0.9 * start
+    assert "dropout" in done.stdout
+    assert "test loss at the tuned" in done.stdout
