@@ -118,13 +118,13 @@ def test_the_wrong_layer_is_named_and_noise_is_told_from_error(float64, linear):
     np.testing.assert_allclose(backwards.whole.length, 2, rtol=1e-3)
     assert backwards.verdict.endswith("The hypergradient can't be trusted.")
 
-    size = 2.5 * optax.tree.norm(exact) / np.sqrt((FEATURES + 1) * CLASSES)
+    size = 5 * optax.tree.norm(exact) / np.sqrt((FEATURES + 1) * CLASSES)
 
     def noisy(key):
         return optax.tree.add_scale(exact, size, optax.tree.random_like(key, exact))
 
-    found = check(problem, given(problem, noisy), state, data, draws=30)
-    assert found.whole.cosine.mean() < 0.5 < found.whole.averaged
+    found = check(problem, given(problem, noisy), state, data, draws=50)
+    assert found.whole.cosine.mean() < 0.3 < found.whole.averaged
     assert "Its mean over the draws has a cosine of" in found.verdict
 
 
