@@ -16,7 +16,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 import optax
@@ -27,12 +26,10 @@ from experiments import _decay_problem, _launch, _plots, _results
 from experiments._recorder import recorder
 from shohypernet import hypernets, jacobians
 from shohypernet.batches import Data, minibatch
-from shohypernet.datasets import CLASSES
 from shohypernet.hypergradients import implicit
-from shohypernet.hypergradients.curvature import gauss_newton
+from shohypernet.hypergradients.curvature import gauss_newton_of
 from shohypernet.jacobians import ResponseJacobian
 from shohypernet.linear_solvers import conjugate_gradient
-from shohypernet.models import MLP
 from shohypernet.problem import Problem, param_shapes, unconstrained
 
 NAME = "network_fidelity"
@@ -56,8 +53,7 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
     hyperparams = optax.tree.add(level, noise)  # log decays
 
     references = [
-        _reference(problem, hidden, config.seed, steps)
-        for steps in (config.cg_steps // 2, config.cg_steps)
+        _reference(problem, config.seed, steps) for steps in (config.cg_steps // 2, config.cg_steps)
     ]
     cosines, losses = {}, {}
     for name, build in _builders(problem, config).items():
@@ -155,30 +151,21 @@ def _hypergradient(
     return state.hyper_opt_state, tuner.weights(state)
 
 
-def _reference(
-    problem: Problem, hidden: tuple[int, ...], seed: int, steps: int
-) -> Callable[[Any, Any, Data, float], Any]:
+def _reference(problem: Problem, seed: int, steps: int) -> Callable[[Any, Any, Data, float], Any]:
     """`hypergradient(params, hyperparams, data, damping)`, by conjugate gradients."""
-    model = MLP(CLASSES, hidden)
-    curvature = gauss_newton(
-        lambda params, batch, key: model.apply({"params": params}, batch.inputs),
-        lambda outputs, batch: shn.losses.mean_squared_error(outputs, batch.targets),
-        lambda params, hyperparams: _decay_problem.penalty(
-            params, jax.tree.map(jnp.exp, hyperparams)
-        ),
-    )
+    inner = unconstrained(problem)
 
     @jax.jit
     def hypergradient(params: Any, hyperparams: Any, data: Data, damping: Any) -> Any:
         return implicit.hypergradient(
-            unconstrained(problem),
+            inner,
             hyperparams,
             params,
             data.train,
             data.valid,
             jax.random.key(seed),
             solver=conjugate_gradient(steps),
-            curvature=curvature,
+            curvature=gauss_newton_of(inner),
             damping=damping,
         ).gradient
 

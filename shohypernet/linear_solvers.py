@@ -23,10 +23,12 @@ class Solution(NamedTuple):
     Attributes:
       value: x.
       products: number of products with C that it took, a number or a scalar array.
+      convex: whether C was positive in all directions that were tried, as far as the solver sees.
     """
 
     value: Any
     products: Any
+    convex: Any = True
 
 
 class Solver(Protocol):
@@ -90,7 +92,7 @@ def conjugate_gradient(
         # Where C is indefinite, or its products are rounded too coarsely, it may diverge. (Where C
         # is definite, the residual may grow on the way too, but x comes nearer all the same.)
         value = optax.tree.where(convex | (last <= square), value, kept)
-        return Solution(value, step if start is None else step + 1)
+        return Solution(value, step if start is None else step + 1, convex)
 
     return solve
 

@@ -15,6 +15,7 @@ import shohypernet as shn
 # Pages whose programs other files run.
 ELSEWHERE = {"flax_model.md", "problems.md", "searches.md"}
 HERE = {
+    "checking.md",
     "comparisons.md",
     "data.md",
     "devices.md",
@@ -116,6 +117,19 @@ def test_decays_are_tuned_and_trained_again():
     )
     assert np.mean(first != last) > 0.9
     assert len(names["losses"]) == 4
+
+
+def test_the_check_of_a_hypergradient_has_a_verdict():
+    def edit(code):
+        layers = "[nn.Dense(50), nn.relu, nn.Dense(10)]"
+        assert layers in code
+        code = code.replace(layers, "[nn.Dense(10)]")
+        return shortened(code, steps=("500", 20), train=("1_000", 200), valid=("1_000", 100))
+
+    checked = pages.run("docs/checking.md", edit)["checked"]
+    assert checked.converged
+    assert checked.whole.cosine.mean() > 0
+    assert len(checked.leaves) == 2
 
 
 def test_methods_agree_with_the_exact_decay():

@@ -15,6 +15,8 @@ import jax
 import numpy as np
 import optax
 
+from shohypernet._internal import reasons
+
 
 def whole(function: str, *, least: int = 1, **sizes: Any) -> None:
     """Refuse sizes that aren't whole numbers of `least` or more.
@@ -237,18 +239,6 @@ CONCRETE_NEEDED = (
     jax.errors.TracerArrayConversionError,
     jax.errors.TracerIntegerConversionError,
 )
-DECIDES = (
-    "the model decides in Python on the value of a hyperparameter, as flax.linen.Dropout(rate) "
-    "does, but JAX traces values and runs no Python on them. Choose by jnp.where, or draw the mask "
-    "yourself: jax.random.bernoulli(key, 1 - rate, shape)."
-)
-WITHOUT_WEIGHTS = (
-    "changes the training loss by as much for all weights, and so not where its minimum lies."
-)
-WITHOUT_DERIVATIVE = (
-    "changes a loss but has no derivative: it goes through a rounding, a comparison or a "
-    "stop_gradient, or is only the odds of something drawn. Make it smooth, or search for it."
-)
 
 
 @contextlib.contextmanager
@@ -261,7 +251,7 @@ def traceable(function: str) -> Iterator[None]:
     try:
         yield
     except CONCRETE_NEEDED as error:
-        raise TypeError(f"{function} traces the losses: {DECIDES}") from error
+        raise TypeError(f"{function} traces the losses: {reasons.DECIDES}") from error
 
 
 def _is_module(value: Any) -> bool:

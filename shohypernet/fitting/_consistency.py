@@ -9,10 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from shohypernet import diagnostics
 from shohypernet import hyperparameters as hp
 from shohypernet import problem as problems
-from shohypernet._internal import jaxprs, validation
+from shohypernet._internal import jaxprs, reasons
 from shohypernet._internal import losses as returned
 from shohypernet._internal.losses import Losses
 from shohypernet._internal.trees import by_path
@@ -54,9 +53,9 @@ def require_consistent(
             return losses(hp.decode(problem.space, hyperparams))
 
         if unread := _unread(method, key, state, unconstrained, batches):
-            raise ValueError(f"hyperparameter {', '.join(unread)} {diagnostics.NOT_IN_LOSSES}")
+            raise ValueError(f"hyperparameter {', '.join(unread)} {reasons.NOT_IN_LOSSES}")
         if alike := _without_response(problem, method, key, state, batches):
-            raise ValueError(f"hyperparameter {', '.join(alike)} {validation.WITHOUT_WEIGHTS}")
+            raise ValueError(f"hyperparameter {', '.join(alike)} {reasons.WITHOUT_WEIGHTS}")
 
     jax.eval_shape(jax.vmap(check), states)
 
@@ -100,15 +99,15 @@ def require_movable(
         constant.extend(jaxprs.zeros(jax.grad(train_loss), state.hyperparams))
 
     jax.eval_shape(jax.vmap(differentiate), states)
-    reasons = [
+    refused = [
         f"hyperparameter {name or 'λ̂'} "
-        + (validation.WITHOUT_DERIVATIVE if no_slope else validation.WITHOUT_WEIGHTS)
+        + (reasons.WITHOUT_DERIVATIVE if no_slope else reasons.WITHOUT_WEIGHTS)
         for name, still, no_slope in zip(
             by_path(jnp.shape, states.hyperparams), fixed, constant, strict=True
         )
         if still
     ]
-    raise ValueError("\n".join(reasons))
+    raise ValueError("\n".join(refused))
 
 
 def _batches(key: jax.Array, data: Data, plan: Plan) -> tuple[Any, Any]:

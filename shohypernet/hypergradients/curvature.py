@@ -6,6 +6,8 @@ from typing import Any
 import jax
 import optax
 
+from shohypernet._internal.outputs import Outputs
+from shohypernet.jacobians import _gauss_newton
 from shohypernet.linear_solvers import Product
 from shohypernet.problem import Problem
 from shohypernet.types import Batch, Hyperparams, Key, Params
@@ -56,6 +58,26 @@ def gauss_newton(
             return optax.tree.add(bent, stiffen(vector))
 
         return product
+
+    return at
+
+
+def gauss_newton_of(problem: Problem) -> Curvature:
+    """The Gauss-Newton curvature of a loss that calls a Flax model, read off it as it stands.
+
+    C is that of `gauss_newton`: z are the outputs of the model wherever the loss calls it, and R is
+    what reaches the loss by another way. A product costs two gradient evaluations.
+
+    Args:
+      problem: gives the training loss, convex in z; without model state (see `problem.with_state`).
+
+    Returns:
+      A curvature that raises a ValueError where the loss calls no Flax module.
+    """
+
+    def at(params: Params, hyperparams: Hyperparams, batch: Batch, key: Key) -> Product:
+        outputs = Outputs(problem, hyperparams, batch, key)
+        return _gauss_newton.curvature(outputs, params).times
 
     return at
 

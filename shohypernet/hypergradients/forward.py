@@ -20,7 +20,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from shohypernet import inner_loop
-from shohypernet._internal import jaxprs, validation
+from shohypernet._internal import jaxprs, reasons
 from shohypernet._internal.trees import split_floats, typed
 from shohypernet.hypergradients import _restarts as restarts
 from shohypernet.hypergradients._restarts import Hypergradient
@@ -210,7 +210,7 @@ def _require_derivatives(
         in_loss, *in_others = (row[0] for row in jaxprs.dependence(moved, leaf, *rest))
         if in_loss or any(in_others):
             name = jax.tree_util.keystr(path, simple=True, separator=".") or "λ̂"
-            reason = validation.WITHOUT_DERIVATIVE if any(in_others) else validation.WITHOUT_WEIGHTS
+            reason = reasons.WITHOUT_DERIVATIVE if any(in_others) else reasons.WITHOUT_WEIGHTS
             raise ValueError(f"hyperparameter {name} {reason}")
 
 

@@ -40,12 +40,15 @@ class ImplicitHypergradient(NamedTuple):
     Attributes:
       gradient: the estimated dL_valid/dλ, a tree like λ.
       adjoint: the approximate C⁻¹ ∂L_valid/∂w, a tree like the weights.
+      residual: ‖C x − b‖₂ / ‖b‖₂ of that solution x, scalar. It takes one more product, which a
+        compiled program that doesn't read it leaves out.
       valid_loss: L_valid at the weights, scalar.
       gradient_evaluations: what it took, a number or a scalar array.
     """
 
     gradient: Any
     adjoint: Any
+    residual: jax.Array
     valid_loss: jax.Array
     gradient_evaluations: Any
 
@@ -105,11 +108,14 @@ def hypergradient(
 
     # The target has no part off the support, and so no solver leaves it.
     target = problems.select(on_support(through_weights), moved)
-    solved, products = solver(product, target, jax.random.fold_in(key, 0))
+    solved, products = solver(product, target, jax.random.fold_in(key, 0))[:2]
+    size = optax.tree.norm(target)
+    missed = optax.tree.norm(optax.tree.sub(product(solved), target))
+    residual = missed / jnp.where(size > 0, size, 1)
     adjoint = problems.merge(solved, still, moved)
     through = curvatures.cross_product(problem, params, hyperparams, train_batch, key, adjoint)
     return ImplicitHypergradient(
-        optax.tree.sub(direct, through), adjoint, valid_loss, 2 + 2 * products
+        optax.tree.sub(direct, through), adjoint, residual, valid_loss, 2 + 2 * products
     )
 
 

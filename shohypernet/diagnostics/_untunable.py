@@ -1,4 +1,4 @@
-"""Errors of hypergradients and best responses, and hyperparameters that a method cannot tune."""
+"""Hyperparameters that a method cannot tune, each with the reason."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,95 +11,17 @@ import optax
 from shohypernet import hyperparameters as hp
 from shohypernet import inner_loop
 from shohypernet import problem as problems
-from shohypernet._internal import jaxprs, validation
-from shohypernet.hypergradients.curvature import hessian, slope
+from shohypernet._internal import jaxprs, reasons, validation
+from shohypernet.hypergradients.curvature import slope
 from shohypernet.problem import Problem, unconstrained
-from shohypernet.types import Batch, Hyperparams, Key, Optimizer, Params
+from shohypernet.types import Batch, Hyperparams, Key, Optimizer
 
 _UNUSED = (
     "changes neither loss, and no step of the inner optimizer. Is it used at all, or detached by "
     "an int() or a stop_gradient?"
 )
-NOT_IN_LOSSES = (
-    "enters neither loss, and this method sees nothing else. A decay must be a penalty in "
-    "train_loss, not a setting of the optimizer as in optax.adamw; a step size or momentum doesn't "
-    "move the minimum of the training loss. unrolled(), truncated(), forward() and real_time() can "
-    "tune what the inner optimizer reads."
-)
 
 _SHIFTS = (1.0, 8.0, -8.0)  # of λ̂: the larger ones for what is only the odds of something drawn
-
-
-def cosine(estimate: Any, exact: Any) -> jax.Array:
-    """Cosine of the angle between an estimated gradient and the exact one: ⟨a, b⟩ / (‖a‖ ‖b‖).
-
-    Args:
-      estimate: estimated gradient a, any tree.
-      exact: exact gradient b, a tree like it.
-
-    Returns:
-      A scalar from −1 to 1; 0 if either gradient is zero.
-    """
-    scale = optax.tree.norm(estimate) * optax.tree.norm(exact)
-    return jnp.asarray(optax.tree.vdot(estimate, exact) / jnp.where(scale > 0, scale, 1))
-
-
-def norm_ratio(estimate: Any, exact: Any) -> jax.Array:
-    """Length of an estimated gradient over that of the exact one: ‖a‖ / ‖b‖.
-
-    Args:
-      estimate: estimated gradient a, any tree.
-      exact: exact gradient b, a tree like it.
-
-    Returns:
-      A scalar, 1 at best; infinite, or NaN, if the exact gradient is zero.
-    """
-    return optax.tree.norm(estimate) / optax.tree.norm(exact)
-
-
-def best_response_error(params: Params, best_response: Params) -> jax.Array:
-    """Relative distance of weights from the best response: ‖w − w*(λ)‖ / ‖w*(λ)‖.
-
-    Args:
-      params: weights w, such as a hypernet's.
-      best_response: w*(λ), a tree like them.
-
-    Returns:
-      A scalar, 0 at best.
-    """
-    return optax.tree.norm(optax.tree.sub(params, best_response)) / optax.tree.norm(best_response)
-
-
-def sharpness(
-    problem: Problem,
-    params: Params,
-    hyperparams: Hyperparams,
-    batch: Batch,
-    key: Key,
-    *,
-    steps: int = 100,
-) -> jax.Array:
-    """Largest eigenvalue of ∂²L_train/∂w², by power iteration.
-
-    Gradient descent and Neumann series diverge with step sizes of 2 over it or more.
-
-    Args:
-      problem: problem without model state (see `problem.with_state`), for its training loss.
-      params: weights w.
-      hyperparams: λ, in natural units.
-      batch: training examples.
-      key: PRNG key of the stochastic terms of the loss, and of the first vector.
-      steps: maximum number of products with the Hessian.
-
-    Returns:
-      A scalar, a little below the eigenvalue if the iteration has not converged.
-    """
-    validation.whole("sharpness", steps=steps)
-    key_loss, key_first = jax.random.split(key)
-    product = hessian(problem)(params, hyperparams, batch, key_loss)
-    first = optax.tree.random_like(key_first, params)
-    found = optax.power_iteration(product, v0=first, num_iters=steps, error_tolerance=1e-6)
-    return jnp.asarray(found[0])
 
 
 def untunable(
@@ -142,11 +64,11 @@ def untunable(
     paths = [path for path, _ in jax.tree.leaves_with_path(hyperparams)]
     decided = _decided_in_python(losses, hyperparams)
     by_valid, by_train, by_path = (jax.tree.leaves(jax.grad(f)(hyperparams)) for f in losses)
-    reasons = {}
+    found = {}
     for i, path in enumerate(paths):
         name = jax.tree_util.keystr(path, simple=True, separator=".") or "λ"
         if decided[i]:
-            reasons[name] = f"{name}: {validation.DECIDES}"
+            found[name] = f"{name}: {reasons.DECIDES}"
             continue
         stuck = np.asarray((by_valid[i] == 0) & (by_path[i] == 0))
         if not stuck.any():
@@ -161,15 +83,15 @@ def untunable(
         if not (stuck.all() or any(felt)) and _looked_up(hyperparams, train_batch, *given)[i]:
             continue
         constant = not np.any(np.asarray(by_train[i])[stuck] != 0)
-        unused = NOT_IN_LOSSES if optimizer is None else _UNUSED
+        unused = reasons.NOT_IN_LOSSES if optimizer is None else _UNUSED
         reason = (
-            (validation.WITHOUT_DERIVATIVE if any(felt) else unused)
+            (reasons.WITHOUT_DERIVATIVE if any(felt) else unused)
             if constant
-            else validation.WITHOUT_WEIGHTS
+            else reasons.WITHOUT_WEIGHTS
         )
         some = "" if stuck.all() else f", {stuck.sum():,} of its {stuck.size:,} numbers:"
-        reasons[name] = f"{name}{some} {reason}"
-    return reasons
+        found[name] = f"{name}{some} {reason}"
+    return found
 
 
 _Loss = Callable[[Hyperparams], jax.Array]
