@@ -29,13 +29,13 @@ def unjudged(claims: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def save_arrays(workdir: pathlib.Path, name: str, arrays: dict[str, Any]) -> None:
     """Write the arrays behind a figure as NAME.npz."""
-    np.savez(workdir / f"{name}.npz", **jax.tree.map(np.asarray, arrays))
+    np.savez(workdir / f"{name}.npz", allow_pickle=False, **jax.tree.map(np.asarray, arrays))
 
 
 def history_arrays(label: str, history: shn.History) -> dict[str, Any]:
     """The fields of a run's history but for λ, which may be large, as `LABEL: FIELD`."""
     fields = history._asdict()
-    for name in ("hyperparams", "unconstrained"):
+    for name in ("hyperparams", "unconstrained", "hyperparams_step", "metrics"):
         del fields[name]
     return {f"{label}: {field}": value for field, value in fields.items()}
 

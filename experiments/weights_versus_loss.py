@@ -83,7 +83,8 @@ def _losses(
     """True losses of the points, shape (sets, models), and of the pairs, kept in a file."""
     kept = workdir / "trained.npz"
     if resume and kept.exists():
-        losses = np.load(kept)["losses"]
+        with np.load(kept) as file:
+            losses = file["losses"]
     else:
         print(f"Training {len(drawn.all)} models to completion.")
         losses = _inferred_losses.train(problem, data, drawn.all, config, config.train_steps)

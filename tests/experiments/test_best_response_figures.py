@@ -5,6 +5,7 @@ import pathlib
 
 import numpy as np
 import pytest
+from archives import loaded
 
 from configs import common
 from experiments import _launch, global_best_response, local_best_response
@@ -27,7 +28,7 @@ def test_quick(experiment, fits, tmp_path):
     assert made == pictures | fits | {"config.json", "results.json"}
     results = json.loads((folder / "results.json").read_text())
     assert [claim["holds"] for claim in results["claims"]] == [None, None]
-    arrays = np.load(folder / f"{name}.npz")
+    arrays = loaded(folder / f"{name}.npz")
     np.testing.assert_allclose(arrays["cross_hyperparams"], np.arange(-2.0, 5.0))
     best = np.argmin(arrays["cross_valid_loss"])
     assert results["cross_validated_optimum"] == arrays["cross_hyperparams"][best]

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from archives import loaded
 
 from configs import deeper_networks as deeper_configs
 from configs import large as large_configs
@@ -61,7 +62,7 @@ def linear(request, tmp_path_factory):
 def test_linear_results_are_those_of_the_arrays(linear, data):
     name, folder, results = linear
     assert (folder / f"{name}.png").exists()
-    arrays = np.load(folder / f"{name}.npz")
+    arrays = loaded(folder / f"{name}.npz")
     exact = ridge.ridge(data)
     scalar = results["best_scalar"]
     best = ridge.losses(exact, ridge.best_response(exact, scalar["log_decay"]))
@@ -102,7 +103,7 @@ def deeper(tmp_path_factory):
 
 def test_deeper_networks_are_held_against_the_best_of_the_grid(deeper):
     folder, results = deeper
-    arrays = np.load(folder / "deeper_networks.npz")
+    arrays = loaded(folder / "deeper_networks.npz")
     assert list(results["networks"]) == [f"{PIXELS}-5-10"]
     for name, found in results["networks"].items():
         losses = arrays[f"{name}: grid losses"]

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from archives import loaded
 
 from configs import games as configs
 from experiments import _duopoly, _launch, _zero_sum, games
@@ -29,7 +30,7 @@ def test_quick(tmp_path):
     assert [claim["holds"] for claim in results["claims"]] == [None] * 6
     names = {path.name for path in folder.iterdir()}
     assert names == {"games.png", "games.pdf", "games.npz", "config.json", "results.json"}
-    arrays = np.load(folder / "games.npz")
+    arrays = loaded(folder / "games.npz")
     assert arrays["duopoly, local_response"].shape == (2, 6, 2)  # both firms, rounds, seeds
 
 

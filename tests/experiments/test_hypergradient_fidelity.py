@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from archives import loaded
 
 from configs import hypergradient_fidelity as configs
 from experiments import _decay_problem, _fidelity_entries, _fidelity_judge
@@ -125,5 +126,5 @@ def test_what_it_writes(problem, points, config, data, tmp_path, monkeypatch):
         for end in ("png", "pdf")
     ]
     assert names == {*endings, "hypergradient_fidelity.npz"}
-    table = np.load(tmp_path / "hypergradient_fidelity.npz")
+    table = loaded(tmp_path / "hypergradient_fidelity.npz")
     np.testing.assert_array_equal(table["level"], [-1, -1, 0] * 2)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from archives import loaded
 from scipy import optimize
 
 from configs import hypernet_capacity as configs
@@ -49,7 +50,7 @@ def test_what_it_writes(made):
     fits = {f"{name}_{width}" for name in ("norm", "ridge") for width in (1, 4)}
     assert names == pictures | fits | {"config.json", "results.json"}
     results = json.loads((made / "results.json").read_text())
-    arrays = np.load(made / "hypernet_capacity.npz")
+    arrays = loaded(made / "hypernet_capacity.npz")
     assert len(results["claims"]) == 2
     for name in ("norm", "ridge"):
         relative, excess = arrays[f"{name}_relative"], arrays[f"{name}_excess"]

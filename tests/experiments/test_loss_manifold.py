@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from archives import loaded
 from scipy import optimize
 
 from configs import loss_manifold as configs
@@ -59,7 +60,7 @@ def test_its_claims(made):
 
 
 def test_surfaces(made):
-    arrays = np.load(made / "loss_manifold.npz")
+    arrays = loaded(made / "loss_manifold.npz")
     hyperparams, weights = np.linspace(-np.pi, np.pi, 7), np.linspace(-2, 2, 7)
     np.testing.assert_allclose(arrays["surface_hyperparams"], hyperparams, atol=1e-12)
     np.testing.assert_allclose(arrays["surface_weights"], weights, atol=1e-12)
@@ -71,7 +72,7 @@ def test_surfaces(made):
 
 
 def test_responses(made):
-    arrays = np.load(made / "loss_manifold.npz")
+    arrays = loaded(made / "loss_manifold.npz")
     path = np.linspace(-np.pi, np.pi, 41)
     for name, weights in {
         "exact": np.array([best_response(hyperparam) for hyperparam in path]),

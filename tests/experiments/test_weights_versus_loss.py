@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from archives import loaded
 from scipy import optimize
 
 import shohypernet as shn
@@ -59,7 +60,7 @@ def test_what_it_writes(made):
 
 def test_its_results_are_those_of_its_arrays(made):
     folder, _ = made
-    arrays = np.load(folder / "weights_versus_loss.npz")
+    arrays = loaded(folder / "weights_versus_loss.npz")
     results = json.loads((folder / "results.json").read_text())
     assert arrays["hyperparams"].shape == (100, 10)
     assert np.abs(arrays["hyperparams"]).max() <= 3
@@ -81,7 +82,7 @@ def test_its_results_are_those_of_its_arrays(made):
 
 def test_resume_does_nothing_again(made, monkeypatch):
     folder, arguments = made
-    before = np.load(folder / "weights_versus_loss.npz")
+    before = loaded(folder / "weights_versus_loss.npz")
     before = {name: before[name] for name in before}
     trained = []
     monkeypatch.setattr(
@@ -93,7 +94,7 @@ def test_resume_does_nothing_again(made, monkeypatch):
     )
     _launch.main(weights_versus_loss.run, [*arguments, "--resume"])
     assert trained == [80]  # the 25 of twice the steps alone
-    after = np.load(folder / "weights_versus_loss.npz")
+    after = loaded(folder / "weights_versus_loss.npz")
     for name, array in before.items():
         np.testing.assert_array_equal(after[name], array)
 
