@@ -16,7 +16,7 @@ import optax
 
 from shohypernet import problem as problems
 from shohypernet import sources
-from shohypernet._internal import convolutions, sharding
+from shohypernet._internal import convolutions, random, sharding
 from shohypernet._internal.trees import split_floats
 from shohypernet.batches import Data, SplitLosses, minibatch
 from shohypernet.problem import Problem
@@ -267,7 +267,7 @@ def start(
     problem: Problem, optimizer: Optimizer, key: Key, hyperparams: Hyperparams = None
 ) -> TrainState:
     """The state before the first step of a run that is driven by `step_key` and `drawn_step`."""
-    return init(problem, optimizer, jax.random.split(key)[0], hyperparams)
+    return init(problem, optimizer, random.usual(jax.random.split(key)[0]), hyperparams)
 
 
 def drawn_step(

@@ -40,6 +40,16 @@ def fast(key: jax.Array) -> jax.Array:
     return key
 
 
+def usual(key: jax.Array) -> jax.Array:
+    """The inverse of `fast`: for programs that run once, and make a chain of many keys.
+
+    Unrolled, all of a chain is one piece to XLA, which some releases take minutes to compile.
+    """
+    if key.dtype == jax.random.wrap_key_data(jnp.zeros(2, jnp.uint32), impl=_UNROLLED).dtype:
+        return jax.random.wrap_key_data(jax.random.key_data(key), impl="threefry2x32")
+    return key
+
+
 def random_like(
     key: jax.Array, tree: Any, sampler: Callable[..., jax.Array] = jax.random.normal
 ) -> Any:

@@ -63,7 +63,7 @@ def programs(
 
     # A seed's first key starts it, and its second drives the steps.
     def start(key: jax.Array) -> Any:
-        key_first, key_method = jax.random.split(jax.random.split(key)[0])
+        key_first, key_method = jax.random.split(jax.random.split(random.usual(key))[0])
         first = hyperparams(key_first) if checks.is_function(hyperparams) else hyperparams
         return method.init(key_method, first)
 

@@ -114,3 +114,12 @@ def test_no_loop_is_left_in_what_is_compiled():
 def test_more_numbers_than_counters_are_refused():
     with pytest.raises(ValueError, match=r"at most 4294967296 numbers with one key, got shape"):
         jax.jit(lambda key: jax.random.bits(random.fast(key), (2**16, 2**16 + 1))).lower(KEY)
+
+
+def test_the_usual_prng_makes_the_same_numbers():
+    fast, usual = random.key(3), random.usual(random.key(3))
+    assert str(jax.random.key_impl(usual)) == "threefry2x32"
+    chain = [jax.random.split(jax.random.split(key)[1])[0] for key in (fast, usual)]
+    drawn = [jax.random.normal(key, (5,)) for key in chain]
+    np.testing.assert_array_equal(*drawn)
+    assert random.usual(usual) is usual
