@@ -1,5 +1,6 @@
 """What would be published: built, held against the rules of an index, and installed on its own."""
 
+import os
 import pathlib
 import shutil
 import subprocess
@@ -65,7 +66,10 @@ def test_the_wheel_is_installed_and_imported_elsewhere(wheel, tmp_path):
     venv.create(tmp_path / "own", with_pip=False)
     python = tmp_path / "own" / "bin" / "python"
     pip = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check"]
-    subprocess.run([*pip, "install", "-q", "--no-index", "--no-deps", wheel], check=True)
+    install = "install", "-q", "--no-index", "--no-deps", "--ignore-installed"
+    # Without a path on which this repository would be taken for an installed one.
+    alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    subprocess.run([*pip, *install, wheel], check=True, env=alone)
     (own,) = (tmp_path / "own").glob("lib/python*/site-packages")
     (own / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
     done = subprocess.run([python, "-I", "-c", IMPORTS], text=True, capture_output=True)
