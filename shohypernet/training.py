@@ -218,7 +218,7 @@ def hyperparams_of(tuned: Any) -> Any:
         return tuned
     if isinstance(tuned.seeds, tuple):
         raise ValueError(
-            f"retrain() needs a result of one seed, got one of {tuned.seeds}: take result.seed(i)."
+            f"training again needs a result of one seed, got {tuned.seeds}: take result.seed(i)."
         )
     return tuned.hyperparams
 

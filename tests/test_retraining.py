@@ -80,7 +80,7 @@ def test_a_result_gives_its_hyperparameters_and_a_schedule_is_gone_through(data)
     assert np.any(along.params != given.params)
 
     several = shn.fit(problem, method, data, jnp.ones(4), steps=2, seeds=[0, 1])
-    with pytest.raises(ValueError, match=r"one seed, got one of \(0, 1\): take result.seed"):
+    with pytest.raises(ValueError, match=r"one seed, got \(0, 1\): take result.seed"):
         shn.retrain(problem, several, data, **sizes)
 
 

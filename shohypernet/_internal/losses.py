@@ -61,6 +61,24 @@ def require_scalars(problem: Problem, losses: Losses, unconstrained: Hyperparams
             )
 
 
+def require_metrics(
+    problem: Problem, params: Params, model_state: ModelState, values: Hyperparams, batch: Batch
+) -> None:
+    """Refuse metrics that aren't scalars.
+
+    Raises:
+      ValueError: naming one.
+    """
+    extra = (model_state,) if problem.stateful else ()
+    for name, metric in (problem.metrics or {}).items():
+        returned = metric(params, values, batch, *extra)
+        if jax.tree.map(jnp.shape, returned) != ():
+            raise ValueError(
+                f"problem.metrics[{name!r}] must return a scalar, such as a mean over examples, "
+                f"got {_types(returned)}."
+            )
+
+
 def _blame_hyperparams(losses: Losses, values: Hyperparams, error: Exception) -> NoReturn:
     """Explain an error of tracing that doesn't come with hyperparameters that are plain numbers."""
     plain = jax.tree.map(lambda leaf: np.full(leaf.shape, 0.5, leaf.dtype)[()], values)

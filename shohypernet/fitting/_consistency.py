@@ -48,6 +48,9 @@ def require_consistent(
         _require_same_form(problem, method.weights(state), method.model_state(state))
         losses = _losses(problem, method, state, batches, key)
         returned.require_scalars(problem, losses, state.hyperparams)
+        natural = hp.decode(problem.space, state.hyperparams)
+        at = method.weights(state), method.model_state(state), natural
+        returned.require_metrics(problem, *at, batches[1])
 
         def unconstrained(hyperparams: Hyperparams) -> dict[str, Any]:
             return losses(hp.decode(problem.space, hyperparams))

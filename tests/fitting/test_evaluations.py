@@ -68,6 +68,12 @@ def test_metrics_are_told_for_each_split(tmp_path):
     np.testing.assert_allclose(one, 2 * WEIGHTS, rtol=1e-6)
 
 
+def test_metrics_must_be_scalars():
+    problem = PROBLEM._replace(metrics={"each": lambda w, lam, batch: w * batch})
+    with pytest.raises(ValueError, match=r"metrics\['each'\] must return a scalar.*float32\[2\]"):
+        calm(problem=problem)
+
+
 def test_metrics_read_natural_units():
     problem = PROBLEM._replace(
         space=shn.hyperparameters.log(), metrics={"decay": lambda w, lam, batch: lam[0]}
