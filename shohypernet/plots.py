@@ -102,7 +102,7 @@ def response(
     *,
     label: str = "hyperparameter",
 ) -> Any:
-    """What a hypernet predicts for other hyperparameters: losses at w_φ(λ), without any training.
+    """Losses that a hypernet predicts for other hyperparameters, at w_φ(λ), without any training.
 
     It is to be trusted as far as λ was sampled about λ̂.
 
@@ -174,7 +174,7 @@ def search(result: SearchResult) -> Any:
 
 
 def importance(result: SearchResult) -> Any:
-    """How much of the differences between good and other trials each hyperparameter tells.
+    """Share of the differences between good and other trials that each hyperparameter tells.
 
     By PED-ANOVA (Watanabe et al., 2023, arXiv:2304.10255), of Optuna.
 

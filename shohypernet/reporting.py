@@ -1,4 +1,4 @@
-"""What a tuning was worth, by the only test that counts: trained again, on all data, beside others.
+"""Worth of a tuning, by the only test that counts: trained again, on all data, beside others.
 
 The validation loss that λ was tuned by is too good a number for it: of many hyperparameters it
 holds what they learned of the validation examples. `report` trains again at what was found and at

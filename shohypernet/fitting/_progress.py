@@ -1,4 +1,4 @@
-"""What callbacks of a run are given."""
+"""Argument of a run's callbacks."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple

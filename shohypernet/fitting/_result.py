@@ -16,7 +16,7 @@ from shohypernet.types import Hyperparams, ModelState, Params
 
 @saving.known
 class Best(NamedTuple):
-    """What validated best at any evaluation so far, weights and λ̂ together.
+    """Weights and λ̂ of the evaluation with the least validation loss so far.
 
     Attributes:
       step: steps done by then.
