@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from shohypernet.sources import Source
+from shohypernet.sources import Source, Stream
 from shohypernet.types import Batch, Key
 
 
@@ -66,6 +66,11 @@ def minibatch(key: Key, examples: Batch, size: int | tuple[int, ...] | None) -> 
       ValueError: unless `size` is made of positive whole numbers and the leaves share a leading
         axis.
     """
+    if isinstance(examples, Stream):
+        raise TypeError(
+            "a stream has no random access, which a search or check needs: give a source of the "
+            "data set beneath, such as shn.sources.examples(loader.dataset)."
+        )
     if isinstance(examples, Source):
         if size is None:
             raise ValueError(
@@ -82,6 +87,21 @@ def minibatch(key: Key, examples: Batch, size: int | tuple[int, ...] | None) -> 
     numbers = _numbers(key, size, count)
     # In range by construction: "clip" is cheaper than the default, which fills with NaN.
     return jax.tree.map(lambda leaf: jnp.take(leaf, numbers, axis=0, mode="clip"), examples)
+
+
+def drawn(
+    key: Key, examples: Batch, size: int | tuple[int, ...] | None, number: Any = None
+) -> Batch:
+    """`minibatch` or, from a stream, those whose turn it is in round `number`, from 0 on."""
+    if number is None or not isinstance(examples, Stream):
+        return minibatch(key, examples, size)
+    count, size = size if isinstance(size, tuple) else (None, size)
+    if size not in (None, examples.batch_size):
+        raise ValueError(
+            f"a stream's minibatches have the size that they come in, {examples.batch_size}, not "
+            f"{size}; leave the batch size out."
+        )
+    return examples.batches(number * (count or 1), count)
 
 
 def _numbers(key: Key, size: int | tuple[int, ...], count: int) -> jax.Array:

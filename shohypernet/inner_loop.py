@@ -18,7 +18,7 @@ from shohypernet import problem as problems
 from shohypernet import sources
 from shohypernet._internal import convolutions, random, sharding
 from shohypernet._internal.trees import split_floats
-from shohypernet.batches import Data, SplitLosses, minibatch
+from shohypernet.batches import Data, SplitLosses, drawn
 from shohypernet.problem import Problem
 from shohypernet.sources import Source
 from shohypernet.types import (
@@ -279,9 +279,10 @@ def drawn_step(
     examples: Batch,
     *,
     batch_size: int | None = None,
+    number: Any = None,
 ) -> tuple[TrainState, jax.Array]:
-    """`train_step` on a minibatch that the step's own key draws from all examples, in a loop."""
+    """`train_step` on a minibatch that the step's own key or number draws, in a loop."""
     key_batch, key_loss = jax.random.split(key)
-    batch = minibatch(key_batch, examples, batch_size)
+    batch = drawn(key_batch, examples, batch_size, number)
     with convolutions.as_products():
         return train_step(problem, optimizer, state, hyperparams, batch, key_loss)

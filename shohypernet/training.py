@@ -84,7 +84,14 @@ def train(
     def body(state: TrainState, drawn: tuple[Key, jax.Array]) -> tuple[TrainState, jax.Array]:
         key, step = drawn
         return inner_loop.drawn_step(
-            problem, optimizer, key, state, at(step / steps), examples, batch_size=batch_size
+            problem,
+            optimizer,
+            key,
+            state,
+            at(step / steps),
+            examples,
+            batch_size=batch_size,
+            number=step,
         )
 
     # All keys in one go: drawn in the loop, they would take as long as a small product.

@@ -81,6 +81,9 @@ def test_arrays_are_split(tmp_path, monkeypatch):
             tuple(row) for row in names["features"]
         }
         assert drawn.targets.shape == (4, *train.targets.shape[1:])
+    assert names["streamed"].train.at(30).inputs.shape == (32, 12)
+    row, target = names["simulated"].train.take(jax.numpy.arange(3))
+    np.testing.assert_array_equal(target[:, 1], row[:, 0] + row[:, 1] ** 2 > 1)
     assert [len(split.targets) for split in names["data"]] == [300, 150, 150]
     rows = {tuple(row) for split in names["data"] for row in np.asarray(split.inputs)}
     assert rows == {tuple(row) for row in names["features"]}

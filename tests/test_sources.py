@@ -73,7 +73,7 @@ def test_minibatches_are_those_of_the_same_arrays(arrays, mapped, key):
 def test_a_run_is_that_of_the_same_arrays(tune, arrays, mapped, seeds, monkeypatch):
     expected = tune(arrays, seeds=seeds)
     # 16 bytes an example: 7 are read together, and of the rest, fewer.
-    monkeypatch.setattr(sources, "EVALUATED_BYTES", 7 * 16)
+    monkeypatch.setattr("shohypernet.sources._source.EVALUATED_BYTES", 7 * 16)
     found = tune(mapped, seeds=seeds)
     np.testing.assert_array_equal(found.params, expected.params)
     np.testing.assert_array_equal(found.hyperparams, expected.hyperparams)

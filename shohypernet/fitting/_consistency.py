@@ -15,7 +15,7 @@ from shohypernet._internal import jaxprs, reasons
 from shohypernet._internal import losses as returned
 from shohypernet._internal.losses import Losses
 from shohypernet._internal.trees import by_path
-from shohypernet.batches import Data, minibatch
+from shohypernet.batches import Data, drawn
 from shohypernet.fitting._plan import Plan
 from shohypernet.hyperoptimizer import HyperOptimizer
 from shohypernet.problem import Problem
@@ -115,10 +115,10 @@ def require_movable(
 
 def _batches(key: jax.Array, data: Data, plan: Plan) -> tuple[Any, Any]:
     """Batches of a round, training ones first."""
-    train_batch = minibatch(key, data.train, plan.train_batch_size)
+    train_batch = drawn(key, data.train, plan.train_batch_size, 0)
     return jax.tree.map(
         lambda leaf: jnp.broadcast_to(leaf, (plan.inner_steps, *leaf.shape)), train_batch
-    ), minibatch(key, data.valid, plan.valid_batch_size)
+    ), drawn(key, data.valid, plan.valid_batch_size, 0)
 
 
 def _losses(

@@ -140,6 +140,7 @@ def fit(
     )
     checks.require_batches(method, plan)
     data = plans.splits(data)
+    plan = plans.with_streams(plan, data)
     problems.require_readable(problem, data)
     sizes = {name: getattr(plan, name) for name in ("train_batch_size", "valid_batch_size")}
     plans.require_sizes("fit", data, mesh, **sizes)

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from shohypernet._internal import sharding, validation
 from shohypernet.batches import Data, rows
-from shohypernet.sources import Source
+from shohypernet.sources import Source, Stream
 
 DEFAULT_EVALUATIONS = 100
 LAST_SEED = 2**32 - 1  # of a larger one JAX takes 32 bits, and so another seed's numbers
@@ -79,6 +79,18 @@ def plan(
     )
 
 
+def with_streams(plan: Plan, data: Data) -> Plan:
+    """The plan with the batch sizes of streams, which need not be given."""
+
+    def size(split: Any, given: int | None) -> int | None:
+        return split.batch_size if isinstance(split, Stream) and given is None else given
+
+    return plan._replace(
+        train_batch_size=size(data.train, plan.train_batch_size),
+        valid_batch_size=size(data.valid, plan.valid_batch_size),
+    )
+
+
 def splits(data: Any, function: str = "fit") -> Data:
     """The splits as device arrays, once each holds examples; that for tests may be None."""
     if not isinstance(data, tuple | list) or len(data) != len(Data._fields):
@@ -108,7 +120,8 @@ def _require_arrays(function: str, name: str, split: Any) -> None:
             raise TypeError(
                 f"{function}() needs arrays for data.{name}, got a {type(leaf).__name__}. What is "
                 "too large for memory, or has its examples one by one, goes in by "
-                "shn.sources.rows() or shn.sources.examples()."
+                "shn.sources.rows() or shn.sources.examples(); what comes in minibatches, by "
+                "shn.sources.stream()."
             )
 
 
@@ -194,13 +207,18 @@ def require_sizes(function: str, data: Data, mesh: Mesh | None = None, **sizes: 
       ValueError: naming the argument.
     """
     for split, (name, size) in zip(data, sizes.items(), strict=False):
-        if isinstance(split, Source) and size is None:
+        if isinstance(split, Source) and not isinstance(split, Stream) and size is None:
             raise ValueError(
                 f"{function}() can't take a source of {len(split):,} examples whole in each step: "
                 f"give {name}, such as {name}=100."
             )
-    if mesh is not None and any(isinstance(split, Source) for split in data):
-        raise ValueError(f"{function}() can't read from sources under a mesh; use arrays there.")
+    if mesh is not None and any(
+        isinstance(split, Source) and not split.on_device for split in data
+    ):
+        raise ValueError(
+            f"{function}() can't read from sources under a mesh; use arrays there, or "
+            "shn.sources.generated()."
+        )
 
 
 def distinct_seeds(seeds: Iterable[int], function: str = "fit") -> list[int]:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from shohypernet import inner_loop
 from shohypernet import problem as problems
 from shohypernet._internal import convolutions, random, sharding
-from shohypernet.batches import Data, minibatch
+from shohypernet.batches import Data, drawn
 from shohypernet.fitting import _checks as checks
 from shohypernet.fitting import _consistency as consistency
 from shohypernet.fitting._plan import Plan
@@ -131,13 +131,13 @@ def _steps(
         lambda leaf: jnp.broadcast_to(leaf, (plan.inner_steps, *leaf.shape)), data.train
     )
 
-    def step(state: Any, keys: jax.Array) -> tuple[Any, Info]:
-        key_train, key_valid, key_step = keys
+    def step(state: Any, round_: tuple[jax.Array, jax.Array]) -> tuple[Any, Info]:
+        (key_train, key_valid, key_step), number = round_
         train_batches = everything
         if plan.train_batch_size is not None:
             size = plan.inner_steps, plan.train_batch_size
-            train_batches = minibatch(key_train, data.train, size)
-        valid_batch = minibatch(key_valid, data.valid, plan.valid_batch_size)
+            train_batches = drawn(key_train, data.train, size, number)
+        valid_batch = drawn(key_valid, data.valid, plan.valid_batch_size, number)
         train_batches = sharding.constrain(train_batches, "examples", axis=1)
         valid_batch = sharding.constrain(valid_batch, "examples")
         with convolutions.as_products():
@@ -146,7 +146,7 @@ def _steps(
     # All keys in one go, for each round of hashing by itself costs as much as a small product.
     numbers = first_step + jnp.arange(steps)
     keys = jax.vmap(lambda n: jax.random.split(jax.random.fold_in(key_steps, n), 3))(numbers)
-    return jax.lax.scan(step, state, keys)
+    return jax.lax.scan(step, state, (keys, numbers))
 
 
 def keys(seeds: list[int]) -> jax.Array:

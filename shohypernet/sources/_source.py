@@ -1,21 +1,9 @@
-"""Splits that stay on a disk, and are read a minibatch at a time.
-
-    data = Data(shn.sources.rows(Examples(images, labels)), valid, test)
-
-A source is anything with random access: NumPy's memory-mapped arrays, HDF5 and Zarr data sets
-(`rows`), or a sequence of examples, such as one of TensorFlow Datasets, Grain or PyTorch
-(`examples`). It stands in place of arrays wherever a split does. The same keys draw the same rows
-of it, so that results are those of the same data in memory, and a resumed run reads what it would
-have read.
-
-A compiled run calls back to read, and waits for it: that costs a copy to the device for each
-minibatch, and whatever the disk takes.
-"""
+"""Random access to examples on a disk, and the mean over all of them."""
 
 import dataclasses
 import zlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -39,9 +27,10 @@ class Source:
       like: shape and dtype of an example, a tree of `jax.ShapeDtypeStruct`.
     """
 
-    read: Callable[[np.ndarray], Batch]
+    read: Callable[[Any], Batch]
     count: int
     like: Any
+    on_device: ClassVar[bool] = False  # whether a run needs no callback to read
 
     def __len__(self) -> int:
         """Number of examples."""
