@@ -21,6 +21,7 @@ from shohypernet import _specs as specs
 from shohypernet.batches import Data, Examples, SplitLosses
 
 FORMAT = 2
+RESULT = "result.npz"  # in the folder of a run
 _DESCRIPTION = "tree"
 _KNOWN: dict[str, type] = {
     kind.__name__: kind for kind in (Data, Examples, SplitLosses, *specs.KINDS)
@@ -69,17 +70,19 @@ def load(path: str | os.PathLike, *, kind: type[Kind] | None = None) -> Any:
     """Read a tree that `save` wrote.
 
     Args:
-      path: the file.
+      path: the file; or the workdir of a run or search that has ended, for its result.
       kind: type that the tree must have, such as `Result`; None for any.
 
     Returns:
       The tree, with NumPy arrays for arrays, of the dtypes that they had.
 
     Raises:
-      FileNotFoundError: if there is no such file.
+      FileNotFoundError: if there is no such file, or the folder's run hasn't ended.
       ValueError: if it is damaged, was not written by `save`, or holds something else.
     """
     path = pathlib.Path(path).expanduser()
+    if path.is_dir():
+        path = _in_folder(path)
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
@@ -93,6 +96,33 @@ def load(path: str | os.PathLike, *, kind: type[Kind] | None = None) -> Any:
     if kind is not None and not isinstance(tree, kind):
         raise ValueError(f"{path} holds a {type(tree).__name__}, not a {kind.__name__}.")
     return tree
+
+
+def keep(folder: pathlib.Path, result: Any, *, again: bool) -> None:
+    """Write a result into the folder of its run, for `load(folder)`, if a file can hold it.
+
+    Args:
+      folder: that holds the run.
+      result: with a method `save`.
+      again: whether the run had ended before, and was only read.
+    """
+    if again and (folder / RESULT).exists():
+        return
+    try:
+        result.save(folder / RESULT, overwrite=True)
+    except TypeError:  # λ or weights in types of the user's own, which only the run knows
+        (folder / RESULT).unlink(missing_ok=True)
+
+
+def _in_folder(folder: pathlib.Path) -> pathlib.Path:
+    path = folder / RESULT
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{folder} holds no {RESULT}: it is no workdir, its run hasn't ended (make the same "
+            "call with resume=True), or its hyperparameters or weights are of types that "
+            "shn.save() can't describe."
+        )
+    return path
 
 
 def _describe(node: Any, arrays: dict[str, np.ndarray], where: str) -> Any:

@@ -96,6 +96,11 @@ def test_a_disk_that_is_full_leaves_the_former_file(tmp_path, monkeypatch):
     assert shn.load(tmp_path / "file") == 1
 
 
+def test_a_folder_without_a_result_says_why(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no result.npz.* resume=True"):
+        shn.load(tmp_path)
+
+
 def test_other_files_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError):
         shn.load(tmp_path / "none")

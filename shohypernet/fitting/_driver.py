@@ -20,6 +20,7 @@ from jax.sharding import Mesh
 
 from shohypernet import hyperparameters as hp
 from shohypernet import problem as problems
+from shohypernet import saving
 from shohypernet._internal import sharding
 from shohypernet.batches import Data
 from shohypernet.fitting import _checks as checks
@@ -81,7 +82,8 @@ def fit(
       valid_batch_size: validation examples per round, likewise.
       eval_every: number of rounds between evaluations of all data; the last may be shorter. By
         default such that a run makes about a hundred, or that of a resumed run.
-      workdir: folder for log and checkpoints; None writes nothing.
+      workdir: folder for log, checkpoints and, in the end, the result, which `shn.load(workdir)`
+        reads; None writes nothing.
       resume: whether to continue the run in workdir, on the same machine bit for bit; "auto"
         continues it if there is one, and else starts it. The evaluation at the end of a run stays
         in the history of one that continues it only if it stands at a multiple of eval_every.
@@ -158,12 +160,15 @@ def fit(
             directory = group.run_directory(workdir, described, resume=resume)
             stack.callback(directory.close)
         run = Run(problem, method, data, plan, made, group, directory, callbacks)
-        result = execute(run, progress)
-        waiting = bool(np.all(sharding.whole(method.waiting(result.state))))
-    result = _in_natural_units(problem, result)
-    health.warn_if_still(result.history, plan.seeds, waiting)
-    health.warn_of_lost(result.lost)
-    return result.seed(0) if isinstance(seeds, int | np.integer) else result
+        before = directory.latest_step if directory else None
+        many = _in_natural_units(problem, execute(run, progress))
+        result = many.seed(0) if isinstance(seeds, int | np.integer) else many
+        if directory and group.is_first:
+            saving.keep(directory.path, result, again=directory.latest_step == before)
+        waiting = bool(np.all(sharding.whole(method.waiting(many.state))))
+    health.warn_if_still(many.history, plan.seeds, waiting)
+    health.warn_of_lost(many.lost)
+    return result
 
 
 def _resumption(

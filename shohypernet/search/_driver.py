@@ -17,6 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from shohypernet import hyperparameters as hp
+from shohypernet import saving
 from shohypernet._internal import random, validation
 from shohypernet.batches import Data
 from shohypernet.fitting import NonFiniteLoss
@@ -77,7 +78,8 @@ def run(
         a width or the batch size. Losses and `optimizer` get the choices themselves, in λ beside
         those of the problem's space. Each combination is compiled by itself, 32 at most.
       first: λ in natural units to try before any others, such as one known to be good.
-      workdir: folder for log and checkpoints; None writes nothing.
+      workdir: folder for log, checkpoints and, in the end, the result, which `shn.load(workdir)`
+        reads; None writes nothing.
       resume: whether to continue the search in workdir; "auto" continues it if there is one, and
         else starts it. It has the same result as a search that was never stopped; one whose
         storage other processes share goes on with what they found.
@@ -132,13 +134,16 @@ def run(
             stack.callback(directory.close)
         for each in searches:
             each.enqueue(queue)
+        before = directory.saved if directory else None
         stopped = _search(searches, populations, budget, progress, directory)
-    if stopped is None:
-        _require_found(searches, each_seed, data)
-    result = None
-    if all(each.best for each in searches):
-        result = _result(variants.space, searches, each_seed, populations.compile_seconds)
-        result = result if several is seeds else result.seed(0)
+        if stopped is None:
+            _require_found(searches, each_seed, data)
+        result = None
+        if all(each.best for each in searches):
+            result = _result(variants.space, searches, each_seed, populations.compile_seconds)
+            result = result if several is seeds else result.seed(0)
+        if directory and result is not None and stopped is None:
+            saving.keep(directory.path, result, again=directory.saved == before)
     if stopped is not None:
         raise _interrupted(searches, budget, directory, stopped, result)
     assert result is not None

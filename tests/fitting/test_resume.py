@@ -25,6 +25,7 @@ from walks import (
     walk,
 )
 
+import shohypernet
 from shohypernet import (
     HyperOptimizer,
     Info,
@@ -46,6 +47,7 @@ from shohypernet.samplers import gaussian, local_gaussian
 def test_a_run_on_disk_is_the_run_in_memory(uninterrupted, tmp_path):
     result = run(workdir=tmp_path / "new" / "folder")
     assert_identical(result, uninterrupted)
+    assert_identical(shohypernet.load(tmp_path / "new" / "folder"), result._replace(state=None))
     history = result.history
     assert steps_logged(tmp_path / "new" / "folder") == [0, 2, 4, 6, 8, 10, 12]
     for name in set(history._fields) - {

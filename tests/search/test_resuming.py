@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from searching import Killed, assert_equal, ending, killed
 
+import shohypernet as shn
 from shohypernet import Interrupted
 from shohypernet import hyperparameters as hp
 from shohypernet.search import (
@@ -42,6 +43,7 @@ def test_a_search_that_died_goes_on_as_if_it_had_not(search, name, tmp_path):
     resumed = search(method, resume=True, **there)
     assert_equal(resumed, whole)
     assert whole.measured.hyperparams[0] == 0.25
+    np.testing.assert_equal(shn.load(tmp_path).params, whole.params)
     # Finished, it can be looked at again, but not by another search.
     assert_equal(search(method, resume=True, **there), whole)
     with pytest.raises(FileExistsError, match="resume=True"):
