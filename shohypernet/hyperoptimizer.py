@@ -36,6 +36,11 @@ def _never(state: Any) -> bool:
     return False
 
 
+def _none_rejected(state: Any) -> int:
+    del state
+    return 0
+
+
 class HyperOptimizer(NamedTuple):
     """A method: how a Problem's hyperparameters are tuned.
 
@@ -51,6 +56,8 @@ class HyperOptimizer(NamedTuple):
         minibatches by itself; `fit` then refuses batch sizes.
       waiting: `waiting(state)`, whether all rounds so far were of a phase that leaves λ̂ where it
         starts, for one state or many: that λ̂ stands still is no fault then.
+      rejected: `rejected(state)`: how many of its own estimates, such as of the curvature, weren't
+        finite and were left out, for one state or many; `fit` warns of them.
     """
 
     init: Callable[[Key, Hyperparams], Any]
@@ -60,3 +67,4 @@ class HyperOptimizer(NamedTuple):
     problem: Problem | None = None
     whole_batches: bool = False
     waiting: Callable[[Any], Any] = _never
+    rejected: Callable[[Any], Any] = _none_rejected

@@ -123,7 +123,8 @@ def fit(
 
     Warns:
       RuntimeWarning: if λ̂ stood still over the last half of the run, a checkpoint is damaged, or a
-        loss or λ̂ of some seeds became NaN or infinite: these are named in the result's `lost`.
+        loss or λ̂ of some seeds became NaN or infinite: these are named in the result's `lost`; or
+        if the method left out estimates of its own, such as of the curvature, that weren't finite.
     """
     checks.require_match(problem, method)
     mesh = plans.named_mesh(mesh)
@@ -166,7 +167,9 @@ def fit(
         if directory and group.is_first:
             saving.keep(directory.path, result, again=directory.latest_step == before)
         waiting = bool(np.all(sharding.whole(method.waiting(many.state))))
+        rejected = np.asarray(sharding.whole(method.rejected(many.state)))
     health.warn_if_still(many.history, plan.seeds, waiting)
+    health.warn_of_rejected(rejected, plan.seeds)
     health.warn_of_lost(many.lost)
     return result
 

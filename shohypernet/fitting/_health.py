@@ -92,6 +92,19 @@ def warn_of_lost(lost: dict[int, str]) -> None:
         )
 
 
+def warn_of_rejected(rejected: np.ndarray, seeds: Sequence[int]) -> None:
+    """Warn of estimates that a method left out, shape (S,), or a scalar where it never does."""
+    counts = dict(zip(seeds, np.broadcast_to(rejected, len(seeds)).tolist(), strict=True))
+    each = ", ".join(f"{count} of seed {seed}" for seed, count in counts.items() if count)
+    if each:
+        warnings.warn(
+            f"estimates of the curvature weren't finite and were left out: {each}. The last good "
+            "ones served. Look for an overflow: a large step size, or half precision.",
+            RuntimeWarning,
+            stacklevel=3,  # who called fit
+        )
+
+
 def _finite(record: History, infos: Info | None) -> dict[str, np.ndarray]:
     """Whether each loss and hyperparameter is finite, by name, shapes (S, steps)."""
     seeds, steps = len(record.valid_loss), 1 if infos is None else infos.train_loss.shape[1]

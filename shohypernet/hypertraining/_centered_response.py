@@ -125,7 +125,12 @@ def centered_response(
 
     init = functools.partial(_init, inner, jacobian, optimizer, hyper_optimizer)
     return HyperOptimizer(
-        init, step, lambda state: state.params, lambda state: state.model_state, problem
+        init,
+        step,
+        lambda state: state.params,
+        lambda state: state.model_state,
+        problem,
+        rejected=lambda state: jacobian.rejected(state.jacobian_state),
     )
 
 

@@ -35,6 +35,11 @@ class Point(NamedTuple):
         return jax.tree.map(lambda leaf: leaf[-1], self.batches)
 
 
+def _none_rejected(state: Any) -> int:
+    del state
+    return 0
+
+
 class ResponseJacobian(NamedTuple):
     """A model of ∂w*/∂λ. Its functions get a stateless problem in unconstrained space.
 
@@ -51,6 +56,8 @@ class ResponseJacobian(NamedTuple):
       update_evaluations: `update_evaluations(problem, params, rounds, inner_steps, batch_size)`:
         gradient evaluations that `update` takes in each of some rounds, numbered from 0 on.
       vjp_evaluations: gradient evaluations that a `vjp` takes.
+      rejected: `rejected(state)`: how many of its estimates weren't finite and were left out, for
+        one state or many.
     """
 
     init: Callable[..., Any]
@@ -59,3 +66,4 @@ class ResponseJacobian(NamedTuple):
     vjp: Callable[..., tuple[Hyperparams, Any]]
     update_evaluations: Callable[..., Any]
     vjp_evaluations: int
+    rejected: Callable[[Any], Any] = _none_rejected

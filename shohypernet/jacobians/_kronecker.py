@@ -118,6 +118,7 @@ def kronecker(
         made.vjp,
         made.update_evaluations,
         vjp_evaluations=1 + 3 * products,
+        rejected=lambda state: state.rejected,
     )
 
 

@@ -2,11 +2,15 @@
 
 import re
 
+import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from walks import DATA, PROBLEM, assert_identical, at_step, calm, never_taken, steps_logged, walk
 
+import shohypernet as shn
+from shohypernet.batches import Data, Examples
 from shohypernet.fitting import NonFiniteLoss
 
 
@@ -148,3 +152,25 @@ def test_all_that_is_not_finite_at_that_step_is_named():
     message = r"^the training loss, hyperparameter λ̂ are not finite at step 12"
     with pytest.raises(NonFiniteLoss, match=message):
         calm(walk(on_step=at_step(12, corrupt)))
+
+
+def test_fit_says_how_many_estimates_of_the_curvature_it_left_out():
+    """|r|^{3/2} has a slope at r = 0, and no curvature; an example of zeros is always there."""
+    inputs = np.eye(4, 3, dtype=np.float32)
+    examples = Examples(inputs, inputs.sum(1, keepdims=True))
+    problem = shn.supervised(
+        nn.Dense(1, use_bias=False),
+        inputs[:1],
+        lambda outputs, targets: jnp.mean(jnp.abs(outputs - targets) ** 1.5),
+        lambda params, decay: decay * optax.tree.norm(params, squared=True),
+        space=shn.hyperparameters.log(),
+    )
+    method = shn.centered_response(
+        problem,
+        shn.jacobians.kronecker(refresh_every=1),
+        optimizer=optax.sgd(0.1),
+        hyper_optimizer=optax.sgd(0.1),
+    )
+    with pytest.warns(RuntimeWarning, match=r"left out: 3 of seed 5, 3 of seed 7\."):
+        result = shn.fit(problem, method, Data(examples, examples), 0.1, steps=3, seeds=(5, 7))
+    assert np.isfinite(result.history.valid_loss).all()
