@@ -2,7 +2,7 @@ PYTHON  ?= python3
 NOW     := $(shell date +%Y%m%d-%H%M%S)
 FIGURES := loss_manifold global_best_response local_best_response large medium deeper_networks \
   weights_versus_loss hypernet_capacity
-COMPARISONS := tuned_regularization self_tuning hyper_cleaning unrolled_comparison hypergradient_fidelity \
+COMPARISONS := tuned_regularization self_tuning hyper_regularization hyper_cleaning unrolled_comparison hypergradient_fidelity \
   network_fidelity search_baselines
 WORLDS := games stackelberg_prediction elastic_net sparse_group_lasso maml \
   overfit_validation
@@ -21,7 +21,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: demo test newest lint types site dist figures comparisons worlds bench help clean
+.PHONY: demo test newest lint types site notebooks dist figures comparisons worlds bench help clean
 
 demo: WORKDIR ?= runs/demo-$(NOW)
 demo: .venv/.experiments  ## Tune hyperparameters on a small MNIST and draw the result (a few minutes).
@@ -53,6 +53,15 @@ types: .venv/.dev  ## Run basedpyright.
 # neither.
 site: .venv/.dev  ## Build the documentation in build/site.
 	NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict --config-file docs/site/mkdocs.yml
+
+# The links of a page lead out of the folder that its notebook lies in.
+NOTEBOOKS := quickstart flax_model
+notebooks: .venv/.notebooks  ## Run the pages that are notebooks too, and write those with their outputs.
+	for page in $(NOTEBOOKS); do \
+	  sed -E 's#\]\(([a-z_]+\.md)#](../\1#g' docs/$$page.md | .venv/bin/python -m jupytext \
+	    --from md --to ipynb --set-kernel python3 --output docs/notebooks/$$page.ipynb && \
+	  .venv/bin/jupyter-execute --inplace docs/notebooks/$$page.ipynb || exit; \
+	done
 
 dist: .venv/.dev  ## Build what would be published, in dist/.
 	.venv/bin/python -m build --no-isolation

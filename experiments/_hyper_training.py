@@ -61,14 +61,16 @@ def factorized(problem: Problem, settings: Any, start: float) -> shn.HyperOptimi
     )
 
 
-def tuned(problem: Problem, settings: Any) -> shn.HyperOptimizer:
+def tuned(
+    problem: Problem, settings: Any, prior: optax.GradientTransformation | None = None
+) -> shn.HyperOptimizer:
     """The centered hypernet with a Kronecker-factored Jacobian, both step sizes on a cosine."""
     updates = settings.rounds * settings.inner_steps
     return shn.centered_response(
         problem,
         kronecker(settings),
         optimizer=optax.adam(optax.cosine_decay_schedule(settings.learning_rate, updates)),
-        hyper_optimizer=_on_cosine(settings),
+        hyper_optimizer=optax.chain(prior or optax.identity(), _on_cosine(settings)),
     )
 
 

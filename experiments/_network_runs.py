@@ -62,9 +62,9 @@ def run(
     seeds = jnp.asarray(config.seeds)
     decays = jnp.asarray(config.decays, jnp.float32)
     print(f"{name}: {decays.size} decays, each for {seeds.size} seeds.", flush=True)
-    train = _trainer(problem, config.training)
+    train = trainer(problem, config.training)
     over_seeds = jax.vmap(train, (0, None, None))
-    grid = _timed(jax.vmap(over_seeds, (None, 0, None)), seeds, jnp.exp(decays), data)
+    grid = timed(jax.vmap(over_seeds, (None, 0, None)), seeds, jnp.exp(decays), data)
 
     results = {}
     for kind, method, count in (
@@ -84,12 +84,12 @@ def run(
             evaluations=config.evaluations,
             resume=resume,
         )
-    retrained = _timed(jax.vmap(train, (0, 0, None)), seeds, results["tuned"].hyperparams, data)
+    retrained = timed(jax.vmap(train, (0, 0, None)), seeds, results["tuned"].hyperparams, data)
     histories = {kind: result.history for kind, result in results.items()}
     return Network(name, np.asarray(decays), grid, retrained=retrained, **histories)
 
 
-def _trainer(problem: Problem, settings: Any) -> Callable[[jax.Array, Any, Data], jax.Array]:
+def trainer(problem: Problem, settings: Any) -> Callable[[jax.Array, Any, Data], jax.Array]:
     """`train(seed, hyperparams, data) -> losses`, shape (3,), from decays in natural units."""
     schedule = optax.cosine_decay_schedule(settings.learning_rate, settings.steps)
 
@@ -108,7 +108,7 @@ def _trainer(problem: Problem, settings: Any) -> Callable[[jax.Array, Any, Data]
     return train
 
 
-def _timed(train: Callable[..., jax.Array], *arguments: Any) -> InnerRuns:
+def timed(train: Callable[..., jax.Array], *arguments: Any) -> InnerRuns:
     compiled = jax.jit(train).lower(*arguments).compile()
     began = time.perf_counter()
     losses = np.asarray(compiled(*arguments))

@@ -1,5 +1,6 @@
 """The programs of docs/ are run as they stand, with fewer steps, and end where they should."""
 
+import json
 import re
 
 import jax
@@ -33,6 +34,20 @@ def test_every_page_with_python_is_run():
         page.name for page in (pages.ROOT / "docs").glob("**/*.md") if pages.blocks(page) != []
     }
     assert found == HERE | ELSEWHERE
+
+
+@pytest.mark.parametrize("page", ["quickstart", "flax_model"])
+def test_a_notebook_has_the_program_of_its_page_and_what_it_puts_out(page):
+    """The program itself is run by the tests of the page."""
+    notebook = json.loads((pages.ROOT / "docs" / "notebooks" / f"{page}.ipynb").read_text())
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    code = "".join("".join(cell["source"]) + "\n" for cell in cells)
+    assert [line for line in code.splitlines() if line] == [
+        line for line in "".join(pages.blocks(f"docs/{page}.md")).splitlines() if line
+    ]
+    outputs = [output["output_type"] for cell in cells for output in cell["outputs"]]
+    assert outputs
+    assert "error" not in outputs
 
 
 def test_the_quickstart_tunes_all_four():

@@ -105,6 +105,8 @@ def fit(
         run may be resumed on other devices. If the mesh spans the processes of `jax.distributed`,
         each must make the same call; the first keeps `workdir`, and a signal to any stops all.
 
+    More hyperparameters than validation examples are named in the log, once.
+
     Returns:
       The final hyperparameters, weights and state, and the history. Where a mesh spans several
       processes each of them has the whole of all but the state, which remains sharded.
@@ -160,6 +162,7 @@ def fit(
             described = identity(plan, data, start, made.like, config)
             directory = group.run_directory(workdir, described, resume=resume)
             stack.callback(directory.close)
+        health.say_if_many(made.like.hyperparams, data.valid)
         run = Run(problem, method, data, plan, made, group, directory, callbacks)
         before = directory.latest_step if directory else None
         many = _in_natural_units(problem, execute(run, progress))

@@ -1,16 +1,20 @@
 """Signs that a run went wrong: losses that are not finite, and hyperparameters that stand still."""
 
+import functools
+import logging
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from shohypernet.batches import Data
+from shohypernet.batches import Data, rows
 from shohypernet.fitting._history import History
 from shohypernet.fitting._run_directory import RunDirectory
 from shohypernet.hyperoptimizer import Info
+from shohypernet.types import Batch
 
 
 class NonFiniteLoss(FloatingPointError):
@@ -90,6 +94,31 @@ def warn_of_lost(lost: dict[int, str]) -> None:
             RuntimeWarning,
             stacklevel=3,  # who called fit
         )
+
+
+def say_if_many(hyperparams: Any, valid: Batch) -> None:
+    """Say once that there are more hyperparameters than validation examples, in the log.
+
+    Args:
+      hyperparams: λ of all seeds, or their shapes.
+      valid: the validation split.
+    """
+    numbers = [
+        leaf for leaf in jax.tree.leaves(hyperparams) if jnp.issubdtype(leaf.dtype, jnp.floating)
+    ]
+    count = sum(int(np.prod(leaf.shape[1:])) for leaf in numbers)
+    if count > rows(valid):
+        _say_once(count, rows(valid))
+
+
+@functools.cache
+def _say_once(count: int, examples: int) -> None:
+    logging.getLogger("shohypernet").warning(
+        "fit() tunes %s hyperparameters on %s validation examples, which these may learn by heart: "
+        "judge them by a third split, after training again (shn.report), and see shn.priors.",
+        f"{count:,}",
+        f"{examples:,}",
+    )
 
 
 def warn_of_rejected(rejected: np.ndarray, seeds: Sequence[int]) -> None:

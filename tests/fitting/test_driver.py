@@ -15,6 +15,7 @@ from walks import DATA, NO_BATCHES, PROBLEM, RATE, START, assert_identical, calm
 
 from shohypernet import hyperparameters as hp
 from shohypernet.batches import Data
+from shohypernet.fitting import _health as health
 from shohypernet.fitting import _plan as plans
 
 
@@ -374,3 +375,14 @@ def test_progress_of_a_resumed_run_starts_where_it_was(monkeypatch, tmp_path):
     calm(workdir=tmp_path, resume=True)
     first = stderr.getvalue().split("\r")[1]
     assert "8/12" in first
+
+
+def test_more_hyperparameters_than_validation_examples_are_named_once(caplog):
+    health._say_once.cache_clear()
+    run()
+    assert not caplog.records
+    for _ in range(2):
+        run(hyperparams=np.array([0.1, 0.2, 0.3], np.float32))
+    assert [record.getMessage()[:58] for record in caplog.records] == [
+        "fit() tunes 3 hyperparameters on 2 validation examples, wh"
+    ]
