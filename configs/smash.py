@@ -33,8 +33,8 @@ def get_config(data: str = "mnist_5k") -> ConfigDict:
             "train_steps": 3 if quick else 600,  # of each network
             # The hypernet.
             "hidden": (4,) if quick else (64,),  # units of its hidden layers
-            "init_scale": 0.3,  # of its initial weights
-            "hypernet_learning_rate": 0.01,  # Adam on a cosine
+            "init_scale": 0.1,  # of its initial weights
+            "hypernet_learning_rate": 3e-3,  # Adam on a cosine
             "rounds": 2 if quick else 300,
             "inner_steps": 2 if quick else 10,  # updates of the hypernet in a round
             "samples": 1,  # architectures for each update

@@ -170,11 +170,11 @@ def _scaled(kernel: jax.Array, mask: jax.Array) -> jax.Array:
     return kernel * jnp.broadcast_to(mask, kernel.shape) * jnp.sqrt(2 / inputs)
 
 
-def size(space: Space, architecture: Architecture) -> jax.Array:
-    """Number of weights that an architecture has, scalar."""
+def size(space: Space, architecture: Architecture) -> int:
+    """Number of weights that an architecture has."""
     ones = jax.tree.map(lambda leaf: jnp.ones(leaf.shape), param_shapes(problem(space)))
     weights, _ = masked(space, ones, architecture)
-    return sum(jnp.sum(leaf != 0) for leaf in jax.tree.leaves(weights))
+    return sum(int(jnp.sum(leaf != 0)) for leaf in jax.tree.leaves(weights))
 
 
 def distinct(space: Space, key: Key, count: int) -> list[Architecture]:

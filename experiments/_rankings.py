@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -36,8 +36,8 @@ def rankings(
 
     Args:
       losses: of the trained networks, shape (networks,).
-      scores: of the same networks by each run of a predictor, by name, shape (runs, networks); two
-        runs or more in total.
+      scores: of the same networks by each run of a predictor, by name, shape (runs, networks);
+        two runs or more in total.
       resamples: of the bootstrap. All predictors see the same ones, so that differences are paired.
       seed: of the bootstrap.
     """
@@ -46,8 +46,8 @@ def rankings(
     rng = np.random.default_rng(seed)
 
     def correlations(rows: np.ndarray) -> dict[str, np.ndarray]:
-        found = np.asarray(stats.spearmanr(columns[rows]).statistic)[0, 1:]
-        return dict(zip(scores, np.split(found, cuts), strict=True))
+        with_losses = _spearman(columns[rows])[0, 1:]
+        return dict(zip(scores, np.split(with_losses, cuts), strict=True))
 
     count = len(losses)
     drawn = [correlations(rng.integers(count, size=count)) for _ in range(resamples)]
@@ -60,7 +60,13 @@ def rankings(
 def agreement(losses: np.ndarray) -> float:
     """Mean ρ of two runs of all networks: what noise leaves to a predictor; losses (runs, n)."""
     pairs = itertools.combinations(losses, 2)
-    return float(np.mean([stats.spearmanr(*pair).statistic for pair in pairs]))
+    return float(np.mean([_spearman(np.stack(pair, axis=1)) for pair in pairs]))
+
+
+def _spearman(columns: np.ndarray) -> np.ndarray:
+    """ρ of each column with each other; of two columns, a scalar."""
+    found: Any = stats.spearmanr(columns)
+    return np.asarray(found.statistic)
 
 
 def best_of(chosen_by: np.ndarray, judged_by: np.ndarray, count: int) -> float:

@@ -13,6 +13,7 @@ from experiments._architectures import Architecture
 from shohypernet.batches import Data, Examples
 from shohypernet.hypernets import Hypernet
 from shohypernet.problem import Problem
+from shohypernet.types import Params
 
 
 class Losses(NamedTuple):
@@ -74,23 +75,30 @@ def train(
 
 
 def scorer(
-    problem: Problem, hypernet: Hypernet, fitted: shn.Result, examples: Examples
+    problem: Problem, hypernet: Hypernet, hypernet_params: Sequence[Params], examples: Examples
 ) -> Callable[[Sequence[Architecture]], np.ndarray]:
-    """A function from architectures to their losses with the weights of each seed's hypernet.
+    """A function from architectures to the losses of the weights that hypernets make for them.
+
+    Args:
+      problem: of the networks.
+      hypernet: of all.
+      hypernet_params: φ of each.
+      examples: that the losses are of.
 
     Returns:
-      `score(architectures)`, validation losses, shape (seeds, networks).
+      `score(architectures)`, cross-entropies in nats, shape (hypernets, architectures).
     """
 
     @jax.jit
-    def loss(hypernet_params: Any, architecture: Architecture, examples: Examples) -> jax.Array:
-        made = hypernet.apply(hypernet_params, architecture)
-        return problem.valid_loss(made, architecture, examples)
+    def loss(phi: Params, architecture: Architecture, examples: Examples) -> jax.Array:
+        return problem.valid_loss(hypernet.apply(phi, architecture), architecture, examples)
 
     def score(architectures: Sequence[Architecture]) -> np.ndarray:
-        of_seeds = [fitted.seed(i).state.hypernet_params for i, _ in enumerate(fitted.seeds)]
         return np.array(
-            [[float(loss(phi, each, examples)) for each in architectures] for phi in of_seeds]
+            [
+                [float(loss(phi, each, examples)) for each in architectures]
+                for phi in hypernet_params
+            ]
         )
 
     return score

@@ -62,20 +62,21 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
     candidates = _architectures.distinct(space, jax.random.key(1), config.candidates)
 
     scores, best, cost = {}, [], Cost(0, 0)
-    for name in (SHUFFLED, HYPERNET):
+    for name in (HYPERNET, SHUFFLED):
         print(f"{name}: {config.rounds * config.inner_steps:,} steps, seeds {config.seeds}.")
         hypernet = _smash_hypernet.build(space, config, shuffled=name == SHUFFLED)
         fitted = _smash_hypernet.fit(
             problem, hypernet, space, data, pool[0], config, workdir / "fit" / name, resume=resume
         )
-        score = _smash_networks.scorer(problem, hypernet, fitted, data.valid)
+        phis = [fitted.seed(i).state.hypernet_params for i, _ in enumerate(config.seeds)]
+        score = _smash_networks.scorer(problem, hypernet, phis, data.valid)
         scores[name] = score(pool)
         if name == HYPERNET:
             began = time.perf_counter()
             best = [candidates[i] for i in np.argmin(score(candidates), axis=1)]
             seconds = fitted.history.seconds[-1] + time.perf_counter() - began
             cost = hypernet_cost(seconds, config)
-    scores[SIZE] = -np.array([[float(_architectures.size(space, each)) for each in pool]])
+    scores[SIZE] = -np.array([[_architectures.size(space, each) for each in pool]], float)
 
     print(f"Training {len(pool)} architectures to the end, and the best of {len(candidates)}.")
     losses, each = _smash_networks.train(problem, data, pool, config)
