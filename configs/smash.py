@@ -22,9 +22,10 @@ def get_config(data: str = "mnist_5k") -> ConfigDict:
             "valid_examples": 100 if quick else 1_000,
             "test_examples": 100 if quick else 5_000 if full else 1_000,
             "seeds": (0, 1) if quick else (0, 1, 2),  # of hypernets, and of trained networks
-            # Architectures: two to four layers.
+            # Architectures, of two to four layers.
             "widths": (1, 2) if quick else (2, 4, 8),  # channels of a layer
-            "blocks": 2 if quick else 3,  # at most, after the first layer
+            "kernels": (1, 3),  # sizes of a layer's kernel, odd
+            "blocks": 1 if quick else 3,  # at most, after the first layer
             "architectures": 6 if quick else 25,  # that are trained to the end, with every seed
             "candidates": 8 if quick else 500,  # of which the hypernet's best is trained
             # Training, of networks and of hypernets.

@@ -29,19 +29,18 @@ from shohypernet.datasets import CLASSES, IMAGE_SHAPE
 from shohypernet.problem import Problem, param_shapes
 from shohypernet.types import Key, Params
 
-KERNELS = (1, 3, 5)
-LARGEST = KERNELS[-1]
-
 
 class Space(NamedTuple):
-    """Architectures to choose from: kernels are those of `KERNELS`.
+    """Architectures to choose from.
 
     Attributes:
       widths: channels that a layer may have, from the least to the most.
+      kernels: sizes that its kernel may have, odd numbers from the least to the most.
       blocks: the most that follow the first layer; the fewest are 1.
     """
 
     widths: Sequence[int]
+    kernels: Sequence[int]
     blocks: int
 
 
@@ -50,7 +49,7 @@ class Architecture(NamedTuple):
 
     Attributes:
       width: which of the widths, one-hot, shape (1 + blocks, widths).
-      kernel: which of the kernels, one-hot, shape (1 + blocks, 3).
+      kernel: which of the kernels, one-hot, shape (1 + blocks, kernels).
       skip: whether the input is added to the output, shape (1 + blocks,); 0 for the first layer.
     """
 
@@ -84,7 +83,9 @@ def draw(space: Space, key: Key) -> Architecture:
 
     skip = jax.random.bernoulli(key_skip, shape=(layers,)).at[0].set(False)
     return Architecture(
-        one_hot(key_width, len(space.widths)), one_hot(key_kernel, len(KERNELS)), present * skip
+        one_hot(key_width, len(space.widths)),
+        one_hot(key_kernel, len(space.kernels)),
+        present * skip,
     )
 
 
@@ -92,18 +93,9 @@ def problem(space: Space) -> Problem:
     """The problem whose λ is an `Architecture`; its losses are cross-entropies without penalty."""
     network = _Network(space)
 
-    def logits(params: Params, architecture: Architecture, images: jax.Array) -> jax.Array:
-        weights, gates = masked(space, params, architecture)
-        made: Any = network.apply({"params": weights}, images, gates)
-        return made
-
     def loss(params: Params, architecture: Architecture, batch: Examples) -> jax.Array:
-        made = logits(params, architecture, batch.inputs)
+        made = logits(space, params, architecture, batch.inputs)
         return jnp.mean(optax.softmax_cross_entropy(made, batch.targets))
-
-    def error(params: Params, architecture: Architecture, batch: Examples) -> jax.Array:
-        made = logits(params, architecture, batch.inputs)
-        return jnp.mean(jnp.argmax(made, -1) != jnp.argmax(batch.targets, -1))
 
     def init(key: Key) -> Params:
         none = Gates(jnp.ones(()), jnp.zeros(space.widths[-1]))
@@ -114,8 +106,16 @@ def problem(space: Space) -> Problem:
         init=init,
         train_loss=lambda params, architecture, batch, key: loss(params, architecture, batch),
         valid_loss=loss,
-        metrics={"error": error},
     )
+
+
+def logits(
+    space: Space, params: Params, architecture: Architecture, images: jax.Array
+) -> jax.Array:
+    """Logits of flat images, shape (n, classes), by the network of an architecture."""
+    weights, gates = masked(space, params, architecture)
+    made: Any = _Network(space).apply({"params": weights}, images, gates)
+    return made
 
 
 class _Network(nn.Module):
@@ -127,8 +127,8 @@ class _Network(nn.Module):
     def __call__(self, images: jax.Array, gates: Sequence[Gates]) -> jax.Array:
         """Logits of flat images, shape (n, pixels)."""
         initial = nn.initializers.normal(1.0)
-        channels, kernel = self.space.widths[-1], (LARGEST, LARGEST)
-        sizes = {"padding": LARGEST // 2, "kernel_init": initial}
+        channels, largest = self.space.widths[-1], self.space.kernels[-1]
+        kernel, sizes = (largest, largest), {"padding": largest // 2, "kernel_init": initial}
         made = nn.avg_pool(images.reshape(-1, *IMAGE_SHAPE, 1), (2, 2), (2, 2))
         made = nn.elu(nn.Conv(channels, kernel, 2, name="conv_0", **sizes)(made))
         for i, (present, skip) in enumerate(gates[1:], 1):
@@ -143,9 +143,10 @@ def masked(space: Space, params: Params, architecture: Architecture) -> tuple[Pa
     """Weights of an architecture, with zeros for what it lacks, and the gates of its layers."""
     channels = np.arange(space.widths[-1])
     of_width = jnp.array([channels < each for each in space.widths], jnp.float32)
-    away = np.abs(np.arange(LARGEST) - LARGEST // 2)  # rows or columns from the kernel's middle
+    largest = space.kernels[-1]
+    away = np.abs(np.arange(largest) - largest // 2)  # rows or columns from the kernel's middle
     farthest = np.maximum.outer(away, away)
-    of_kernel = jnp.array([farthest <= each // 2 for each in KERNELS], jnp.float32)
+    of_kernel = jnp.array([farthest <= each // 2 for each in space.kernels], jnp.float32)
     inputs = jnp.ones(1)  # a mask of the channels that come in
     weights, gates = {}, []
     for i in range(1 + space.blocks):
@@ -190,6 +191,6 @@ def distinct(space: Space, key: Key, count: int) -> list[Architecture]:
     if len(first) < count:
         raise ValueError(
             f"{20 * count} draws held {len(first)} different architectures and not {count}: ask "
-            "for fewer, or allow more widths or blocks."
+            "for fewer, or allow more widths, kernels or blocks."
         )
     return [jax.tree.map(lambda leaf, i=i: leaf[i], drawn) for i in first]

@@ -5,11 +5,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
 import shohypernet as shn
-from experiments._architectures import Architecture
+from experiments import _architectures
+from experiments._architectures import Architecture, Space
 from shohypernet.batches import Data, Examples
 from shohypernet.hypernets import Hypernet
 from shohypernet.problem import Problem
@@ -38,14 +40,14 @@ class Cost(NamedTuple):
 
 
 def train(
-    problem: Problem, data: Data, architectures: Sequence[Architecture], config: Any
+    space: Space, data: Data, architectures: Sequence[Architecture], config: Any
 ) -> tuple[Losses, Cost]:
     """Train every architecture from scratch with every seed.
 
     Returns:
       Losses, and what one network costs.
     """
-    steps = config.train_steps
+    problem, steps = _architectures.problem(space), config.train_steps
     optimizer = optax.adam(optax.cosine_decay_schedule(config.learning_rate, steps))
 
     @jax.jit
@@ -56,10 +58,10 @@ def train(
     # Outside of the loop over the steps, where convolutions are fast.
     @jax.jit
     def measured(params: Any, architecture: Architecture, data: Data) -> tuple[jax.Array, ...]:
-        assert problem.metrics is not None
-        at = params, architecture
-        losses = (problem.valid_loss(*at, split) for split in (data.valid, data.test))
-        return (*losses, problem.metrics["error"](*at, data.test))
+        losses = (problem.valid_loss(params, architecture, part) for part in data[1:])
+        made = _architectures.logits(space, params, architecture, data.test.inputs)
+        wrong = jnp.argmax(made, -1) != jnp.argmax(data.test.targets, -1)
+        return (*losses, jnp.mean(wrong))
 
     of_one = trained.lower(jax.random.key(0), architectures[0], data.train).compile()
     seconds, found = 0.0, []

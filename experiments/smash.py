@@ -56,7 +56,7 @@ class Search(NamedTuple):
 
 def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str, Any]:
     """Train hypernets and networks, compare their losses, and search by either."""
-    space = Space(tuple(config.widths), config.blocks)
+    space = Space(tuple(config.widths), tuple(config.kernels), config.blocks)
     problem, data = _architectures.problem(space), _decay_problem.load_data(config)
     pool = _architectures.distinct(space, jax.random.key(0), config.architectures)
     candidates = _architectures.distinct(space, jax.random.key(1), config.candidates)
@@ -79,8 +79,8 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
     scores[SIZE] = -np.array([[_architectures.size(space, each) for each in pool]], float)
 
     print(f"Training {len(pool)} architectures to the end, and the best of {len(candidates)}.")
-    losses, each = _smash_networks.train(problem, data, pool, config)
-    found, _ = _smash_networks.train(problem, data, best, config)
+    losses, each = _smash_networks.train(space, data, pool, config)
+    found, _ = _smash_networks.train(space, data, best, config)
     searched = search(losses, found, cost, each)
     rankings = _rankings.rankings(losses.test.mean(0), scores, config.resamples)
 

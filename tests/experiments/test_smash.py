@@ -14,14 +14,14 @@ from scipy import stats
 
 from configs import smash as configs
 from experiments import _architectures, _launch, _rankings, _smash_hypernet, smash
-from experiments._architectures import KERNELS, Architecture, Space
+from experiments._architectures import Architecture, Space
 from experiments._rankings import Rankings
 from experiments._smash_networks import Cost, Losses
 from experiments._smash_plot import HYPERNET, SHUFFLED, SIZE
 from shohypernet.batches import Examples
 
 CONFIG = pathlib.Path(configs.__file__)
-SPACE = Space((1, 2, 3), 2)
+SPACE = Space((1, 2, 3), (1, 3, 5), 2)
 
 
 def architecture(*layers):
@@ -29,7 +29,11 @@ def architecture(*layers):
     rows = [
         ([0] * 3, [0] * 3, 0)
         if layer is None
-        else ([w == layer[0] for w in SPACE.widths], [k == layer[1] for k in KERNELS], layer[2])
+        else (
+            [w == layer[0] for w in SPACE.widths],
+            [k == layer[1] for k in SPACE.kernels],
+            layer[2],
+        )
         for layer in layers
     ]
     return Architecture(*(jnp.array(part, jnp.float32) for part in zip(*rows, strict=True)))
@@ -149,8 +153,8 @@ def test_random_architectures_differ_and_have_one_choice_in_every_layer_that_is_
 
 
 def test_more_architectures_than_there_are_are_refused():
-    with pytest.raises(ValueError, match="different architectures and not 90"):
-        _architectures.distinct(Space((1,), 1), jax.random.key(0), 90)
+    with pytest.raises(ValueError, match="different architectures and not 10"):
+        _architectures.distinct(Space((1,), (1, 3), 1), jax.random.key(0), 10)
 
 
 def test_shuffled_encodings_are_fixed_and_tell_nothing():
