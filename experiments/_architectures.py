@@ -29,9 +29,11 @@ from shohypernet.datasets import CLASSES, IMAGE_SHAPE
 from shohypernet.problem import Problem, param_shapes
 from shohypernet.types import Key, Params
 
+SIDE = 7  # pixels behind the first layer, in a row and in a column
+
 
 class Space(NamedTuple):
-    """Architectures to choose from.
+    """Architectures to choose from; `build_space` checks them.
 
     Attributes:
       widths: channels that a layer may have, from the least to the most.
@@ -68,6 +70,23 @@ class Gates(NamedTuple):
 
     present: jax.Array
     skip: jax.Array
+
+
+def build_space(widths: Sequence[int], kernels: Sequence[int], blocks: int) -> Space:
+    """A Space.
+
+    Raises:
+      ValueError: unless widths and kernels are positive and rise, kernels are odd, and there is a
+        block.
+    """
+    for name, sizes in (("widths", widths), ("kernels", kernels)):
+        if not sizes or sizes[0] < 1 or list(sizes) != sorted(set(sizes)):
+            raise ValueError(f"{name} must be positive and rise, got {tuple(sizes)}.")
+    if any(size % 2 == 0 for size in kernels):
+        raise ValueError(f"kernels must be odd, to have a middle, got {tuple(kernels)}.")
+    if blocks < 1:
+        raise ValueError(f"blocks must be 1 or more, got {blocks}.")
+    return Space(tuple(widths), tuple(kernels), blocks)
 
 
 def draw(space: Space, key: Key) -> Architecture:
@@ -161,7 +180,10 @@ def masked(space: Space, params: Params, architecture: Architecture) -> tuple[Pa
         gates.append(Gates(present, skip * outputs))
         inputs = present * outputs + (1 - present) * inputs
     head = params["head"]
-    weights["head"] = {**head, "kernel": _scaled(head["kernel"], jnp.tile(inputs, 49)[:, None])}
+    weights["head"] = {
+        **head,
+        "kernel": _scaled(head["kernel"], jnp.tile(inputs, SIDE**2)[:, None]),
+    }
     return weights, gates
 
 

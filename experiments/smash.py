@@ -27,7 +27,6 @@ from experiments import (
     _smash_networks,
     _smash_plot,
 )
-from experiments._architectures import Space
 from experiments._rankings import Rankings
 from experiments._smash_networks import Cost, Losses
 from experiments._smash_plot import HYPERNET, SHUFFLED, SIZE
@@ -56,7 +55,7 @@ class Search(NamedTuple):
 
 def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str, Any]:
     """Train hypernets and networks, compare their losses, and search by either."""
-    space = Space(tuple(config.widths), tuple(config.kernels), config.blocks)
+    space = _architectures.build_space(config.widths, config.kernels, config.blocks)
     problem, data = _architectures.problem(space), _decay_problem.load_data(config)
     pool = _architectures.distinct(space, jax.random.key(0), config.architectures)
     candidates = _architectures.distinct(space, jax.random.key(1), config.candidates)

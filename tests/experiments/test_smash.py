@@ -157,6 +157,21 @@ def test_more_architectures_than_there_are_are_refused():
         _architectures.distinct(Space((1,), (1, 3), 1), jax.random.key(0), 10)
 
 
+@pytest.mark.parametrize(
+    ("widths", "kernels", "blocks", "expected"),
+    [
+        ((4, 2), (1, 3), 1, r"widths must be positive and rise, got \(4, 2\)"),
+        ((0, 2), (1, 3), 1, "widths must be positive"),
+        ((2, 4), (3, 3), 1, "kernels must be positive and rise"),
+        ((2, 4), (1, 2), 1, "kernels must be odd"),
+        ((2, 4), (1, 3), 0, "blocks must be 1 or more, got 0"),
+    ],
+)
+def test_spaces_that_it_refuses(widths, kernels, blocks, expected):
+    with pytest.raises(ValueError, match=expected):
+        _architectures.build_space(widths, kernels, blocks)
+
+
 def test_shuffled_encodings_are_fixed_and_tell_nothing():
     drawn = _architectures.distinct(SPACE, jax.random.key(0), 300)
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *drawn)
