@@ -48,14 +48,14 @@ def draw(
             linewidth=0.8,
         )
         mean, low, high = rankings.interval(name)
-        panel.set(
-            xscale="log", xlabel=LABELS[name], title=f"ρ = {mean:.2f} [{low:.2f}, {high:.2f}]"
-        )
-    axes[0].set(yscale="log", ylabel="test loss after training (cross-entropy)")
+        panel.set(xlabel=LABELS[name], title=f"ρ = {mean:.2f} [{low:.2f}, {high:.2f}]")
+    axes[0].set_ylabel("test loss after training (cross-entropy)")
     last = axes[-1]
     for i, losses in enumerate((found, random, trained)):
         last.plot(np.full(losses.size, i), losses.ravel(), "o", color=COLORS[3], alpha=0.5)
         last.plot(i, losses.mean(), "_", color="0.2", markersize=24)
-    last.set_xticks(range(3), ["best by\nhypernet", "random\nsearch", "all"])
+    last.set_xticks(
+        range(3), ["best of all\nby hypernet", "random\nsearch", "networks\non the left"]
+    )
     last.set(xlim=(-0.6, 2.6), title="What searches find (bar: mean)")
     return figure
