@@ -42,7 +42,7 @@ def load_data(config: Any) -> Data:
 
 
 def turning(angle: jax.Array) -> jax.Array:
-    """Matrix (196, 196) that turns a flat image about its center, by bilinear interpolation."""
+    """Matrix (196, 196) that turns a flat image clockwise, by bilinear interpolation."""
     center = (SIDE - 1) / 2
     rows, columns = jnp.meshgrid(*2 * [jnp.arange(SIDE) - center], indexing="ij")
     along = jnp.cos(angle) * rows - jnp.sin(angle) * columns + center

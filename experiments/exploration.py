@@ -45,8 +45,7 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
         name: _course(name, made, workdir) for name, made in contenders(data, config).items()
     }
     print("Training to the end, at every λ found and all around.")
-    found = {name: train_again(data, each, config) for name, each in courses.items()}
-    landscape = train_around(data, config)
+    found, landscape = train_again(data, courses, config)
     figure = _exploration_plot.draw(courses, found, landscape, config)
     _plots.save_figure(figure, workdir, NAME)
     reached = {name: cost_to_reach(each, config) for name, each in courses.items()}
@@ -80,23 +79,30 @@ def _course(name: str, made: Callable[[], Course], workdir: pathlib.Path) -> Cou
         return Course(**arrays)
 
 
-def train_again(data: Data, course: Course, config: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Validation and test losses of models trained to the end at the last λ of each seed."""
-    problem = _turned_digits.problem_on(config, hp.real())
-    keys = jax.random.split(jax.random.key(1), len(config.seeds))
-    last = {"angle": course.angle[:, -1], "decay": course.decay[:, -1]}
-    return _turned_digits.trained(problem, data, keys, jax.tree.map(jnp.float32, last), config)
+def train_again(
+    data: Data, courses: dict[str, Course], config: Any
+) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], tuple[np.ndarray, np.ndarray]]:
+    """Train models to the end at the last λ of every seed, and all around.
 
-
-def train_around(data: Data, config: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Angles all around, and validation losses of models trained there with the start's decay."""
+    Returns:
+      Validation and test losses (seeds,) by contender; and angles all around, with the validation
+      losses there, at the decay that hyper-training starts from.
+    """
+    around = np.linspace(-np.pi, np.pi, config.around)
+    decay = np.exp((config.decay_low + config.decay_high) / 2)
+    angles = [each.angle[:, -1] for each in courses.values()]
+    decays = [each.decay[:, -1] for each in courses.values()]
+    points = {
+        "angle": jnp.float32(np.concatenate([*angles, around])),
+        "decay": jnp.float32(np.concatenate([*decays, np.full(config.around, decay)])),
+    }
+    keys = jax.random.split(jax.random.key(1), len(points["angle"]))
     problem = _turned_digits.problem_on(config, hp.real())
-    angle = jnp.linspace(-jnp.pi, jnp.pi, config.around)
-    decay = jnp.full(config.around, np.exp((config.decay_low + config.decay_high) / 2))
-    keys = jax.random.split(jax.random.key(2), config.around)
-    at = {"angle": angle, "decay": decay}
-    losses, _ = _turned_digits.trained(problem, data, keys, at, config)
-    return np.asarray(angle), losses
+    losses = _turned_digits.trained(problem, data, keys, points, config)
+    ends = np.cumsum([len(each) for each in angles])
+    valid, test = (np.split(each, ends) for each in losses)
+    both = zip(valid[:-1], test[:-1], strict=True)
+    return dict(zip(courses, both, strict=True)), (around, valid[-1])
 
 
 def cost_to_reach(course: Course, config: Any) -> np.ndarray:

@@ -77,17 +77,17 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
         return np.asarray(drawn)
 
     curve = plot.curve(config)
-    judged, bands = [], []
-    for seed in range(len(config.seeds)):
-        of_known = losses(seed, known.hyperparams)
-        judged.append(intervals(known, of_known, losses(seed, held_out.hyperparams), noise))
-        bands.append(intervals(known, of_known, losses(seed, curve), noise))
-    process = of_process(known, held_out)
-    for each in judged:
-        each[PROCESS] = process
+    parts = known.hyperparams, held_out.hyperparams, curve
+    points = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
+    ends = np.cumsum([config.calibration, config.held_out])
+    draws = [np.split(losses(seed, points), ends, axis=1) for seed in range(len(config.seeds))]
+    process = {PROCESS: of_process(known, held_out)}
+    judged = [intervals(known, first, rest, noise) | process for first, rest, _ in draws]
     summary = summarize(judged, held_out.losses)
-    spread = _intervals.spread(losses(0, held_out.hyperparams), noise)
-    figure = plot.draw(curve, bands[0], judged[0], held_out, spread, config)
+    of_known, of_held_out, of_curve = draws[0]
+    band = intervals(known, of_known, of_curve, noise)
+    spread = _intervals.spread(of_held_out, noise)
+    figure = plot.draw(curve, band, judged[0], held_out, spread, config)
     _plots.save_figure(figure, workdir, NAME)
     _results.save_arrays(workdir, NAME, {"losses": held_out.losses, **held_out.hyperparams})
     rows = [[name, *map(shown, each.values())] for name, each in summary.items()]
@@ -103,19 +103,22 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
 def train_models(problem: Problem, data: Data, config: Any) -> tuple[Models, float, Models]:
     """Models to scale by, the deviation of their losses from seed to seed, and models held out."""
     count = config.calibration + config.held_out
-    key_points, key_models, key_again = jax.random.split(jax.random.key(0), 3)
+    key_points, key_models = jax.random.split(jax.random.key(0))
     keys = jax.random.split(key_points, count)
     drawn = jax.vmap(_turned_digits.broad(config), (0, None))(keys, None)
+    drawn = jax.tree.map(lambda leaf: jnp.append(leaf, leaf[: config.calibration]), drawn)
     points = drawn | {"decay": jnp.exp(drawn["decay"])}
-    seeds = jax.random.split(key_models, count)
-    losses, _ = _turned_digits.trained(problem, data, seeds, points, config)
-    first, rest = (
+    keys = jax.random.split(key_models, count + config.calibration)
+    losses, _ = _turned_digits.trained(problem, data, keys, points, config)
+    known, held_out, again = (
         Models(jax.tree.map(lambda leaf, part=part: leaf[part], points), losses[part])
-        for part in (slice(config.calibration), slice(config.calibration, None))
+        for part in (
+            slice(config.calibration),
+            slice(config.calibration, count),
+            slice(count, None),
+        )
     )
-    seeds = jax.random.split(key_again, config.calibration)
-    again, _ = _turned_digits.trained(problem, data, seeds, first.hyperparams, config)
-    return first, float(np.sqrt(np.mean((first.losses - again) ** 2) / 2)), rest
+    return known, float(np.sqrt(np.mean((known.losses - again.losses) ** 2) / 2)), held_out
 
 
 def intervals(
