@@ -117,7 +117,7 @@ def exploring_response(
         losses = losses_of_draws(
             held, hypernet, state.hypernet_params, points, valid_batch, key_draws, rule.draws
         )
-        best = jnp.argmin(rule.score(losses))
+        best = jnp.nanargmin(rule.score(losses))
         return jax.tree.map(lambda leaf: leaf[best], points)
 
     def step(
@@ -133,7 +133,7 @@ def exploring_response(
         valid_loss, gradient = parts.hypergradient(state, valid_batch)
         state = parts.move_hyperparams(state, gradient, valid_loss)
         both = jax.tree.map(lambda *leaves: jnp.stack(leaves), state.hyperparams, there)
-        best = jnp.argmin(losses_at(held, hypernet, state.hypernet_params, both, valid_batch))
+        best = jnp.nanargmin(losses_at(held, hypernet, state.hypernet_params, both, valid_batch))
         state = state._replace(hyperparams=jax.tree.map(lambda leaf: leaf[best], both))
         evaluations = samples * inner_loop.count(train_batches) + 1
         evaluations += candidate_count * rule.draws + 2

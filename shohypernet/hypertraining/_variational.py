@@ -29,8 +29,8 @@ def variational(examples: float) -> ResponseLoss:
         without its factor 1/(2σ²) needs N/(2σ²). A greater N gives narrower distributions.
 
     Returns:
-      A `response_loss` for `global_response`, `local_response` and `simultaneous`, whose λ share a
-      minibatch. It raises a TypeError for a hypernet that isn't Bayesian.
+      A `response_loss` for `global_response` and `local_response`, whose λ share a minibatch. It
+      raises a TypeError for a hypernet that isn't Bayesian.
 
     Raises:
       ValueError: unless N is positive.

@@ -74,7 +74,10 @@ def test_a_local_response_does_not(key):
 
 
 def test_phi_is_trained_at_the_best_candidate(key):
-    """Of a posterior next to certain it is known which that is: w = λ, nearest to the minimum."""
+    """Of a posterior next to certain it is known which that is: w = λ, nearest to the minimum.
+
+    One whose loss isn't a number is none.
+    """
     seen = []
 
     def train_loss(w, lam, batch, key):
@@ -86,7 +89,7 @@ def test_phi_is_trained_at_the_best_candidate(key):
         bayesian(linear(), init_deviation=1e-6),
         hypernet_optimizer=optax.sgd(0.0),
         hyper_optimizer=optax.sgd(0.0),
-        candidates=fixed_set(jnp.array([0.9, -0.2, -1.1, 0.0, 1.7])),
+        candidates=fixed_set(jnp.array([0.9, jnp.nan, -1.1, 0.0, 1.7])),
         sampler=lambda key, chosen: chosen,
         examples=10,
         candidate_count=64,
