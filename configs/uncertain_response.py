@@ -29,8 +29,9 @@ def get_config(data: str = "mnist_5k") -> ConfigDict:
             "hypernet_learning_rate": 1e-2,  # Adam on a cosine
             "draws": 20 if quick else 100,  # hypernets from the posterior
             "calibration": 20 if quick else 200,  # models that intervals are scaled by
+            "few": 20 if quick else 25,  # of these, where there are but few
             "held_out": 30 if quick else 500,  # models that are to lie in them
             "curve_decay": -6.0,  # log decay of the curve that is drawn
-            "curve_points": 20 if quick else 181,
+            "curve_points": 5 if quick else 37,  # angles, of models and of the curve
         }
     )

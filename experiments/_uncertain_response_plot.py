@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,38 +10,26 @@ from matplotlib.figure import Figure
 from experiments import _plots
 from experiments._intervals import Intervals
 
-NEAR = 0.5  # in log decay, of models that are drawn beside the curve
-
-
-def curve(config: Any) -> dict[str, Any]:
-    """λ along the angle at one decay, in natural units."""
-    angle = jnp.linspace(-np.pi, np.pi, config.curve_points)
-    return {"angle": angle, "decay": jnp.full(config.curve_points, np.exp(config.curve_decay))}
-
 
 def draw(
-    curve: dict[str, Any],
+    along: Any,
     bands: dict[str, Intervals],
     judged: dict[str, Intervals],
     held_out: Any,
     spread: np.ndarray,
-    config: Any,
 ) -> Figure:
-    """Intervals along the angle, and for each model by how sure the posterior is."""
+    """Intervals along the angle, and for each held-out model by how sure the posterior is."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.4))
-    degrees = np.degrees(curve["angle"])
+    degrees = np.degrees(along.hyperparams["angle"])
     shown = zip(("scaled", "posterior's own"), _plots.COLORS[:2], (0.25, 0.8), strict=True)
     for name, color, alpha in shown:
         band = bands[name]
         left.fill_between(
             degrees, band.low, band.high, color=color, alpha=alpha, linewidth=0, label=name
         )
-    angle, decay = (np.asarray(held_out.hyperparams[name]) for name in ("angle", "decay"))
-    near = np.abs(np.log(decay) - config.curve_decay) < NEAR
-    label = f"trained models, log decay within {NEAR} of {config.curve_decay:g}"
-    left.plot(np.degrees(angle[near]), held_out.losses[near], "k.", markersize=4, label=label)
+    left.plot(degrees, along.losses, "k.", markersize=4, label="trained models")
     left.set(xlabel="angle of the training images (degrees)", ylabel="validation loss")
-    left.set_title("90 % intervals of one hypernet")
+    left.set_title("90 % intervals of one hypernet, at one decay")
     left.legend(fontsize=8)
     _draw_errors(right, judged["scaled"], held_out.losses, spread)
     return figure

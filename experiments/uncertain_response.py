@@ -9,6 +9,7 @@ intervals of one width for all λ, and a Gaussian process of the first set's los
 python -m experiments.uncertain_response --config=configs/uncertain_response.py --workdir=DIR
 """
 
+import itertools
 import pathlib
 from typing import Any, NamedTuple
 
@@ -28,6 +29,7 @@ from shohypernet.problem import Problem
 NAME = "uncertain_response"
 LEVEL = 0.9
 OWN, SCALED, CONSTANT, PROCESS = "posterior's own", "scaled", "one width", "Gaussian process"
+SCALED_FEW, PROCESS_FEW = "scaled, few models", "Gaussian process, few models"
 
 
 class Models(NamedTuple):
@@ -40,6 +42,11 @@ class Models(NamedTuple):
 
     hyperparams: dict[str, jax.Array]
     losses: np.ndarray
+
+    def part(self, first: int, last: int) -> "Models":
+        """Some of the models."""
+        part = slice(first, last)
+        return Models(jax.tree.map(lambda leaf: leaf[part], self.hyperparams), self.losses[part])
 
     @property
     def features(self) -> np.ndarray:
@@ -67,8 +74,7 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
         batch_size=config.batch_size,
         response_loss=shn.hypertraining.variational(config.examples),
     )
-    print(f"Training {2 * config.calibration + config.held_out} models to the end.")
-    known, noise, held_out = train_models(problem, data, config)
+    known, held_out, along, noise = train_models(problem, data, config)
 
     def losses(seed: int, hyperparams: Any) -> np.ndarray:
         phi = jax.tree.map(lambda leaf: leaf[seed], fitted.state.hypernet_params)
@@ -76,18 +82,21 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
         drawn = shn.hypertraining.predicted_losses(problem, hypernet, *at, draws=config.draws)
         return np.asarray(drawn)
 
-    curve = plot.curve(config)
-    parts = known.hyperparams, held_out.hyperparams, curve
+    parts = known.hyperparams, held_out.hyperparams, along.hyperparams
     points = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
     ends = np.cumsum([config.calibration, config.held_out])
     draws = [np.split(losses(seed, points), ends, axis=1) for seed in range(len(config.seeds))]
-    process = {PROCESS: of_process(known, held_out)}
-    judged = [intervals(known, first, rest, noise) | process for first, rest, _ in draws]
+    few = known.part(0, config.few)
+    processes = {PROCESS: of_process(known, held_out), PROCESS_FEW: of_process(few, held_out)}
+    judged = []
+    for first, rest, _ in draws:
+        of_few = intervals(few, first[:, : config.few], rest, noise)[SCALED]
+        judged.append(intervals(known, first, rest, noise) | processes | {SCALED_FEW: of_few})
     summary = summarize(judged, held_out.losses)
     of_known, of_held_out, of_curve = draws[0]
     band = intervals(known, of_known, of_curve, noise)
     spread = _intervals.spread(of_held_out, noise)
-    figure = plot.draw(curve, band, judged[0], held_out, spread, config)
+    figure = plot.draw(along, band, judged[0], held_out, spread)
     _plots.save_figure(figure, workdir, NAME)
     _results.save_arrays(workdir, NAME, {"losses": held_out.losses, **held_out.hyperparams})
     rows = [[name, *map(shown, each.values())] for name, each in summary.items()]
@@ -100,25 +109,28 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
     }
 
 
-def train_models(problem: Problem, data: Data, config: Any) -> tuple[Models, float, Models]:
-    """Models to scale by, the deviation of their losses from seed to seed, and models held out."""
+def train_models(problem: Problem, data: Data, config: Any) -> tuple[Models, Models, Models, float]:
+    """Models to scale by, models held out, models along the angle, and the deviation by seeds."""
     count = config.calibration + config.held_out
     key_points, key_models = jax.random.split(jax.random.key(0))
     keys = jax.random.split(key_points, count)
     drawn = jax.vmap(_turned_digits.broad(config), (0, None))(keys, None)
-    drawn = jax.tree.map(lambda leaf: jnp.append(leaf, leaf[: config.calibration]), drawn)
-    points = drawn | {"decay": jnp.exp(drawn["decay"])}
-    keys = jax.random.split(key_models, count + config.calibration)
+    drawn = drawn | {"decay": jnp.exp(drawn["decay"])}
+    again = jax.tree.map(lambda leaf: leaf[: config.calibration], drawn)
+    along = {
+        "angle": jnp.linspace(-np.pi, np.pi, config.curve_points),
+        "decay": jnp.full(config.curve_points, np.exp(config.curve_decay)),
+    }
+    points = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), drawn, along, again)
+    keys = jax.random.split(key_models, len(points["angle"]))
+    print(f"Training {len(keys)} models to the end.")
     losses, _ = _turned_digits.trained(problem, data, keys, points, config)
-    known, held_out, again = (
-        Models(jax.tree.map(lambda leaf, part=part: leaf[part], points), losses[part])
-        for part in (
-            slice(config.calibration),
-            slice(config.calibration, count),
-            slice(count, None),
-        )
-    )
-    return known, float(np.sqrt(np.mean((known.losses - again.losses) ** 2) / 2)), held_out
+    models = Models(points, losses)
+    ends = np.cumsum([0, config.calibration, config.held_out, config.curve_points])
+    ends = np.append(ends, len(keys))
+    known, held_out, curve, other = (models.part(*both) for both in itertools.pairwise(ends))
+    noise = np.sqrt(np.mean((known.losses - other.losses) ** 2) / 2)
+    return known, held_out, curve, float(noise)
 
 
 def intervals(
@@ -160,7 +172,7 @@ def summarize(
             ],
             "width, better half": [float(np.median(each[name].width[better])) for each in judged],
         }
-        for name in (OWN, SCALED, CONSTANT, PROCESS)
+        for name in (OWN, SCALED, CONSTANT, PROCESS, SCALED_FEW, PROCESS_FEW)
     }
 
 
@@ -196,7 +208,19 @@ def claims(summary: dict[str, dict[str, list[float]]]) -> list[dict[str, Any]]:
             f"which hold {shown(summary[PROCESS]['coverage'])}",
             holds=bool(np.all(width[SCALED] < width[PROCESS])),
         ),
+        few_claim(summary[SCALED_FEW], summary[PROCESS_FEW]),
     ]
+
+
+def few_claim(scaled: dict[str, list[float]], process: dict[str, list[float]]) -> dict[str, Any]:
+    """Claim about intervals from few trained models."""
+    widths = f"widths {shown(scaled['width'])} and {shown(process['width'])}"
+    return _results.claim(
+        "From few trained models, the scaled intervals hold 85 % or more of held-out models, every "
+        "seed, and the Gaussian process's hold fewer.",
+        f"{shown(scaled['coverage'])} and {shown(process['coverage'])}; {widths}",
+        holds=min(scaled["coverage"]) >= 0.85 > max(process["coverage"]),
+    )
 
 
 if __name__ == "__main__":

@@ -82,6 +82,7 @@ def made(low, high):
 def test_the_summary_is_counted_by_hand():
     kinds = (uncertain_response.OWN, uncertain_response.SCALED)
     kinds += (uncertain_response.CONSTANT, uncertain_response.PROCESS)
+    kinds += (uncertain_response.SCALED_FEW, uncertain_response.PROCESS_FEW)
     judged = [dict.fromkeys(kinds, each) for each in made([0, 2, 2, 2], [1, 3, 4, 4])]
     found = uncertain_response.summarize(judged, np.arange(4.0))[uncertain_response.SCALED]
     assert found == {
@@ -92,13 +93,15 @@ def test_the_summary_is_counted_by_hand():
     }
 
 
-def claimed(own=0.5, scaled=0.9, constant=1.0, process=1.0):
+def claimed(own=0.5, scaled=0.9, constant=1.0, process=1.0, few=0.9):
     """Verdicts where coverage or width of one kind is another."""
     rows = {
         uncertain_response.OWN: (own, 0.1),
         uncertain_response.SCALED: (scaled, 0.8),
         uncertain_response.CONSTANT: (0.9, constant),
         uncertain_response.PROCESS: (0.9, process),
+        uncertain_response.SCALED_FEW: (few, 0.8),
+        uncertain_response.PROCESS_FEW: (0.7, 0.5),
     }
     summary = {
         name: {"coverage": [share, share], "width": [width, width]}
@@ -108,10 +111,10 @@ def claimed(own=0.5, scaled=0.9, constant=1.0, process=1.0):
 
 
 def test_each_claim_can_fail_alone():
-    assert claimed() == [True] * 4
-    changes = {"scaled": 0.96}, {"own": 0.86}, {"constant": 0.7}, {"process": 0.7}
+    assert claimed() == [True] * 5
+    changes = {"scaled": 0.96}, {"own": 0.86}, {"constant": 0.7}, {"process": 0.7}, {"few": 0.8}
     for i, change in enumerate(changes):
-        assert claimed(**change) == [j != i for j in range(4)]
+        assert claimed(**change) == [j != i for j in range(5)]
 
 
 def test_what_it_writes(tmp_path):
