@@ -1,10 +1,11 @@
 """Finding the angle of a camera where gradients lead to a wrong one (ours).
 
 The paper leaves exploration under uncertainty to be done. The validation loss has minima at wrong
-angles, and hyper-training starts near one of them. Expect Algorithms 2 and 3 to end at wrong angles,
-and the choice of λ by drawn hypernets, or by their most hopeful, to find the right one within 375
-evaluations, where Bayesian optimization takes 1,750 and ends with the better decay (models trained
-there: 0.370 against 0.385). A choice by the mean alone does as well: it isn't the uncertainty.
+angles, and hyper-training starts near one of them. Expect Algorithms 2 and 3 to end at wrong
+angles, and the choice of λ by drawn hypernets, or by their most hopeful, to find the right one
+within 375 evaluations, where Bayesian optimization takes 1,750 and ends with the better decay
+(models trained there: 0.370 against 0.385). A choice by the mean alone does as well: it isn't the
+uncertainty.
 
     python -m experiments.exploration --config=configs/exploration.py --workdir=DIR
 
