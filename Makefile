@@ -3,9 +3,10 @@ NOW     := $(shell date +%Y%m%d-%H%M%S)
 FIGURES := loss_manifold global_best_response local_best_response large medium deeper_networks \
   weights_versus_loss hypernet_capacity
 COMPARISONS := tuned_regularization self_tuning hyper_regularization hyper_cleaning unrolled_comparison \
-  hypergradient_fidelity network_fidelity search_baselines smash
+  hypergradient_fidelity network_fidelity search_baselines
 WORLDS := games stackelberg_prediction elastic_net sparse_group_lasso maml \
   overfit_validation
+HYPERNETS := smash uncertain_response exploration
 
 DATA         ?= mnist_5k
 DEMO_FLAGS   ?=
@@ -21,7 +22,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: demo test newest lint types site notebooks dist figures comparisons worlds bench help clean
+.PHONY: demo test newest lint types site notebooks dist figures comparisons worlds hypernets bench help clean
 
 demo: WORKDIR ?= runs/demo-$(NOW)
 demo: .venv/.experiments  ## Tune hyperparameters on a small MNIST and draw the result (a few minutes).
@@ -69,9 +70,10 @@ dist: .venv/.dev  ## Build what would be published, in dist/.
 figures: NAMES := $(FIGURES)  ## Redraw the paper's figures (DATA=mnist: at full size; QUICK=1: as a test).
 comparisons: NAMES := $(COMPARISONS)  ## Draw what other tuning methods cost and reach, likewise.
 worlds: NAMES := $(WORLDS)  ## Draw games and other problems of two levels beside their exact answers, likewise.
+hypernets: NAMES := $(HYPERNETS)  ## Draw what other kinds of hypernets are worth, likewise.
 worlds: DATA = $(if $(QUICK),quick,full)
-figures comparisons worlds: WORKDIR ?= runs/$@-$(NOW)
-figures comparisons worlds: .venv/.figures
+figures comparisons worlds hypernets: WORKDIR ?= runs/$@-$(NOW)
+figures comparisons worlds hypernets: .venv/.figures
 	status=0; for figure in $(NAMES); do \
 	  .venv/bin/python -m experiments.$$figure \
 	    --config=configs/$$figure.py$$(test $$figure = loss_manifold || echo :$(DATA)) --workdir=$(WORKDIR)/$$figure $(FIGURE_FLAGS) \

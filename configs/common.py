@@ -116,3 +116,30 @@ def tuned(quick: bool) -> ConfigDict:
             "damping": 1e-3,  # as a share of each array's mean curvature
         }
     )
+
+
+def turned_digits(data: str) -> dict[str, Any]:
+    """The problem of the turned digits, its Bayesian hypernet, and training to the end."""
+    quick = data == "quick"
+    sizes = {"mnist_5k": (2_000, 1_000, 1_000), "quick": (200, 100, 100)}
+    train, valid, test = sizes.get(data, (10_000, 2_000, 10_000))
+    return source(data) | {
+        "train_examples": train,
+        "valid_examples": valid,
+        "test_examples": test,
+        "mounted": 115.0,  # degrees by which the camera turns its images
+        # p(λ): any angle, and log decays between these.
+        "decay_low": -8.0,
+        "decay_high": -2.0,
+        "batch_size": 20 if quick else 100,  # of all training
+        # The hypernet: linear in waves of so many frequencies.
+        "waves": 2 if quick else 8,
+        "prior_scale": 1.0,
+        "init_deviation": 0.01,
+        # N in KL / N. How wide the posterior is has to be chosen, for sampled λ are no examples.
+        "examples": 1e6,
+        # Training to the end: Adam on a cosine.
+        "train_steps": 20 if quick else 2_000,
+        "train_learning_rate": 1e-2,
+        "models_at_once": 10,
+    }

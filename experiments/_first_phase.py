@@ -25,6 +25,8 @@ def train_hypernet(
     rounds: int,
     seeds: Sequence[int],
     resume: bool,
+    batch_size: int | None = None,
+    response_loss: Any = shn.hypertraining.shared_minibatch,
 ) -> shn.Result:
     """A hypernet for each seed, by Adam on a cosine.
 
@@ -39,6 +41,8 @@ def train_hypernet(
       rounds: of inner_steps updates each.
       seeds: one hypernet for each.
       resume: whether to go on with the run in the folder, if there is one.
+      batch_size: of training; None takes all examples.
+      response_loss: as for `global_response`.
     """
     schedule = optax.cosine_decay_schedule(
         config.hypernet_learning_rate, rounds * config.inner_steps
@@ -51,6 +55,7 @@ def train_hypernet(
         sampler=sampler,
         hypernet_rounds=rounds,
         samples=config.samples,
+        response_loss=response_loss,
     )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "the hyperparameters stood still")  # as they should
@@ -62,6 +67,7 @@ def train_hypernet(
             steps=rounds,
             seeds=seeds,
             inner_steps=config.inner_steps,
+            train_batch_size=batch_size,
             eval_every=rounds,
             workdir=folder,
             resume="auto" if resume else False,

@@ -12,6 +12,7 @@ from shohypernet import (
     hypergradients,
     hypernets,
     hyperparameters,
+    hypertraining,
     jacobians,
     linear_solvers,
     losses,
@@ -42,6 +43,7 @@ from shohypernet.hypergradients.unrolled import truncated, unrolled
 from shohypernet.hyperoptimizer import HyperOptimizer, Info
 from shohypernet.hypertraining import (
     centered_response,
+    exploring_response,
     global_response,
     local_response,
     self_tuning,
@@ -71,6 +73,7 @@ __all__ = [
     "datasets",
     "diagnostics",
     "drmad",
+    "exploring_response",
     "f2sa",
     "fit",
     "forward",
@@ -79,6 +82,7 @@ __all__ = [
     "hypergradients",
     "hypernets",
     "hyperparameters",
+    "hypertraining",
     "implicit",
     "jacobians",
     "linear_solvers",

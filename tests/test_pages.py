@@ -25,6 +25,7 @@ HERE = {
     "quickstart.md",
     "response.md",
     "running.md",
+    "uncertainty.md",
     "which_method.md",
 }
 
@@ -186,3 +187,20 @@ def test_weights_of_examples_move():
     weights = np.asarray(names["result"].hyperparams)
     drawn = 1 - 0.999**1_900  # in the 19 minibatches after the first, whose adjoint is zero
     assert np.mean(weights != 0.5) == pytest.approx(drawn, abs=0.04)
+
+
+def test_a_hypernet_tells_how_sure_it_is():
+    """Its intervals hold most of the exact losses, and both methods end near the best decay."""
+    names = pages.run("docs/uncertainty.md")
+    train, valid = names["data"][:2]
+
+    def loss(decay):
+        gram = train.inputs.T @ train.inputs / 20 + decay * np.eye(5)
+        weights = np.linalg.solve(gram, train.inputs.T @ train.targets / 20)
+        return np.mean((valid.inputs @ weights - valid.targets) ** 2)
+
+    low, high = np.quantile(names["losses"], (0.05, 0.95), axis=0)
+    exact = np.array([loss(decay) for decay in np.asarray(names["decays"])])
+    assert np.sum((low <= exact) & (exact <= high)) >= 6
+    for result in (names["result"], names["found"]):
+        assert loss(result.hyperparams) < 1.1 * exact.min()

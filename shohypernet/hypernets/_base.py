@@ -11,6 +11,23 @@ from shohypernet.types import Hyperparams, Key, Params
 PAPER_INIT_SCALE = 0.01
 
 
+class Posterior(NamedTuple):
+    """What a distribution over φ has besides its mean.
+
+    Attributes:
+      draw: `draw(key, hypernet_params) -> hypernet_params`, whose mean is drawn from the
+        distribution: one hypernet for all λ.
+      weights: `weights(key, hypernet_params, hyperparams) -> params`, drawn weights for one λ;
+        those of one key for several λ may come from several φ.
+      divergence: `divergence(key, hypernet_params)`, its KL divergence from the prior, or an
+        unbiased estimate, scalar.
+    """
+
+    draw: Callable[[Key, Params], Params]
+    weights: Callable[[Key, Params, Hyperparams], Params]
+    divergence: Callable[[Key, Params], jax.Array]
+
+
 class Hypernet(NamedTuple):
     """A model of the best response, w_φ(λ) ≈ argmin_w L_train(w, λ), with λ unconstrained.
 
@@ -18,10 +35,12 @@ class Hypernet(NamedTuple):
       init: `init(key, params, hyperparams) -> hypernet_params` φ, from the weights to be made or
         their `jax.ShapeDtypeStruct`s: any tree of floating-point arrays.
       apply: `apply(hypernet_params, hyperparams) -> params` w, for one λ; `vmap` gives many.
+      posterior: of φ, where φ is a distribution, whose mean is what `apply` takes.
     """
 
     init: Callable[[Key, Params, Hyperparams], Params]
     apply: Callable[[Params, Hyperparams], Params]
+    posterior: Posterior | None = None
 
 
 def require_floating(params: Params) -> None:
