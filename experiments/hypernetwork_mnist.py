@@ -55,7 +55,7 @@ class Evaluation(NamedTuple):
       epoch: how many there were before.
       valid: error on the validation images.
       test: likewise on the test images.
-      seconds: of training so far, without evaluations and compilation.
+      seconds: of the processor in training so far, without evaluations and compilation.
     """
 
     epoch: Any
@@ -92,7 +92,7 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
         [name, f"{count:,}", _results.mean_and_range(last[name], 2), f"{seconds[name].mean():.0f}"]
         for name, count in counts.items()
     ]
-    print(_results.table(["", "numbers", "test error, %", "seconds"], rows))
+    print(_results.table(["", "numbers", "test error, %", "CPU seconds"], rows))
     return {
         "main": {f"test error, %, {name}": _results.listed(each) for name, each in last.items()},
         "claims": claims(counts, last),
@@ -166,13 +166,13 @@ def train(network: Network, data: Data, seed: int, config: Any) -> Iterator[Eval
     compiled = step.lower(state, data.train, np.arange(config.batch_size), key_crops).compile()
     errors = jax.jit(lambda params, examples: _wrong(network, params, examples))
     for epoch in range(1, config.epochs + 1):
-        order, began = rng.permutation(config.train_examples), time.perf_counter()
+        order, began = rng.permutation(config.train_examples), time.process_time()
         for i in range(config.train_examples // config.batch_size):
             rows = order[i * config.batch_size :][: config.batch_size]
             key = jax.random.fold_in(jax.random.fold_in(key_crops, epoch), i)
             state = compiled(state, data.train, rows, key)
         jax.block_until_ready(state)
-        seconds += time.perf_counter() - began
+        seconds += time.process_time() - began
         if epoch % (config.epochs // config.evaluations) == 0:
             found = [percent_wrong(errors, state[0], split) for split in (data.valid, data.test)]
             yield Evaluation(epoch, *found, seconds)

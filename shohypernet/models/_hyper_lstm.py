@@ -43,18 +43,63 @@ class HyperLSTMCell(nn.RNNCellBase):
     ) -> tuple[tuple[Carry, Carry], jax.Array]:
         """Make a step with inputs of shape (..., d); return the new carry, and h."""
         own, hyper = carry
-        hyper, signal = self._hyper_cell()(hyper, jnp.concatenate([inputs, own[1]], axis=-1))
+        small = LayerNormLSTMCell if self.layer_norm else nn.OptimizedLSTMCell
+        hyper, signal = small(self.hyper_features, name="hyper")(
+            hyper, jnp.concatenate([inputs, own[1]], axis=-1)
+        )
         from_inputs = lstm.gates_kernel(self.features, nn.initializers.lecun_normal(), "inputs")
         recurrent = lstm.gates_kernel(self.features, nn.initializers.orthogonal(), "recurrent")
-        bias = self.param("bias", nn.initializers.zeros, (GATES, self.features))
-        gates = self._scales("input_scales", signal) * from_inputs(inputs)
-        gates += self._scales("recurrent_scales", signal) * recurrent(own[1])
-        gates += self._made(
-            "biases", signal, nn.initializers.normal(0.01), False, nn.initializers.zeros
-        )
-        gates += jnp.broadcast_to(bias, gates.shape)
+        sizes = self.features, self.embedding
+        gates = _Scales(*sizes, name="input_scales")(signal) * from_inputs(inputs)
+        gates += _Scales(*sizes, name="recurrent_scales")(signal) * recurrent(own[1])
+        gates += _Biases(*sizes, name="biases")(signal)
         if self.layer_norm:
             own, hidden = lstm.normalized_step(own, gates, self.forget_bias)
         else:
             own, hidden = lstm.step(own, gates, self.forget_bias)
         return (own, hyper), hidden
+
+    @nn.nowrap
+    def initialize_carry(
+        self, rng: jax.Array, input_shape: tuple[int, ...]
+    ) -> tuple[Carry, Carry]:
+        """Zeros for inputs of a shape."""
+        own = lstm.zero_carry(self.features, input_shape)
+        return own, lstm.zero_carry(self.hyper_features, input_shape)
+
+    @property
+    def num_feature_axes(self) -> int:
+        """1: inputs are vectors."""
+        return 1
+
+
+class _Scales(nn.Module):
+    """D (W ĥ + 1), a number for each unit of each gate."""
+
+    features: int
+    embedding: int
+
+    @nn.compact
+    def __call__(self, signal: jax.Array) -> jax.Array:
+        initial = {"kernel_init": nn.initializers.zeros, "bias_init": nn.initializers.ones}
+        z = nn.DenseGeneral((GATES, self.embedding), **initial)(signal)
+        initial_scale = nn.initializers.constant(START_SCALE / self.embedding)
+        generator = self.param("D", initial_scale, (GATES, self.embedding, self.features))
+        return jnp.einsum("...ge,gef->...gf", z, generator)
+
+
+class _Biases(nn.Module):
+    """D W ĥ + b, a number for each unit of each gate."""
+
+    features: int
+    embedding: int
+
+    @nn.compact
+    def __call__(self, signal: jax.Array) -> jax.Array:
+        initial = nn.initializers.normal(0.01)
+        z = nn.DenseGeneral((GATES, self.embedding), use_bias=False, kernel_init=initial)(signal)
+        zeros = nn.initializers.zeros
+        generator = self.param("D", zeros, (GATES, self.embedding, self.features))
+        bias = self.param("b", zeros, (GATES, self.features))
+        made = jnp.einsum("...ge,gef->...gf", z, generator)
+        return made + jnp.broadcast_to(bias, made.shape)

@@ -43,13 +43,18 @@ class LayerNormLSTMCell(nn.RNNCellBase):
     def initialize_carry(self, rng: jax.Array, input_shape: tuple[int, ...]) -> Carry:
         """Zeros for inputs of a shape."""
         del rng
-        zeros = jnp.zeros((*input_shape[:-1], self.features))
-        return zeros, zeros
+        return zero_carry(self.features, input_shape)
 
     @property
     def num_feature_axes(self) -> int:
         """1: inputs are vectors."""
         return 1
+
+
+def zero_carry(features: int, input_shape: tuple[int, ...]) -> Carry:
+    """Memory and hidden units at zero, for inputs of a shape."""
+    zeros = jnp.zeros((*input_shape[:-1], features))
+    return zeros, zeros
 
 
 def gates_kernel(features: int, initial: Any, name: str) -> nn.DenseGeneral:
