@@ -1,0 +1,151 @@
+"""A hypernet for large models: one small network makes all weights, a chunk at a time.
+
+    w_c = m + g (W₂ σ(W₁ e_c + U (λ − λ₀) + b₁) + b₂)    for each chunk c of an array of weights
+
+Only the embedding e_c is a chunk's own, and only the mean m and the gain g an array's. So φ has
+embedding / chunk numbers for a weight and a network that doesn't grow with them, where a layer of H
+units in front of all weights has H numbers for each.
+
+Generated weights should start with the variances that the model asks for, by whatever rule of its
+own. Principled initialization of hypernetworks (2312.08399) puts each layer's fan-in into an
+output layer for it; here all share one of unit variance, and m and g are set to the mean and the
+deviation of each array of weights as the model makes them, for the embeddings that were drawn.
+
+Ha, Dai and Le (2016), "HyperNetworks", arXiv:1609.09106; Chang, Flokas and Lipson (2020),
+"Principled weight initialization for hypernetworks", arXiv:2312.08399.
+"""
+
+import itertools
+import math
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from shohypernet._internal import validation
+from shohypernet.hypernets._base import Hypernet, ravel, require_floating
+from shohypernet.types import Hyperparams, Key, Params
+
+RESPONSE = 0.01  # of a hidden unit before its nonlinearity, to λ − λ₀ ~ N(0, I)
+
+
+@flax.struct.dataclass
+class ChunkedParams:
+    """φ of `chunked`.
+
+    Attributes:
+      start: λ₀, shape (n,), which isn't trained.
+      embeddings: e_c of all chunks, shape (chunks, embedding).
+      hidden_kernel: W₁, shape (embedding, hidden).
+      slope: U, shape (n, hidden).
+      hidden_bias: b₁, shape (hidden,).
+      kernel: W₂, shape (hidden, chunk).
+      bias: b₂, shape (chunk,).
+      means: m, a tree like w of scalars.
+      gains: g, likewise.
+      shapes: of the arrays of w, in the order of the tree.
+      dtypes: likewise.
+    """
+
+    start: jax.Array
+    embeddings: jax.Array
+    hidden_kernel: jax.Array
+    slope: jax.Array
+    hidden_bias: jax.Array
+    kernel: jax.Array
+    bias: jax.Array
+    means: Any
+    gains: Any
+    shapes: tuple[tuple[int, ...], ...] = flax.struct.field(pytree_node=False)
+    dtypes: tuple[str, ...] = flax.struct.field(pytree_node=False)
+
+
+def chunked(chunk: int = 1_024, *, embedding: int = 16, hidden: int = 64) -> Hypernet:
+    """w_c = m + g (W₂ tanh(W₁ e_c + U (λ − λ₀) + b₁) + b₂) for each chunk of the weights.
+
+    At first the weights at λ₀, where a run starts, have the means and deviations of the model's own,
+    array by array. They are generated and not the model's, which would take a number for each.
+
+    Args:
+      chunk: most weights made at once; that many take `hidden` numbers each.
+      embedding: length of e_c, which each chunk has to itself.
+      hidden: units of the network; making the weights takes that many products for each.
+
+    Returns:
+      A Hypernet with (embedding / chunk)·D + (embedding + n + 1)·hidden + (hidden + 1)·chunk
+      numbers for D weights and n hyperparameters, and two for each array. Its `init` raises a
+      ValueError for shapes in place of weights.
+
+    Raises:
+      ValueError: for a size below 1.
+    """
+    validation.whole("chunked", chunk=chunk, embedding=embedding, hidden=hidden)
+
+    def init(key: Key, params: Params, hyperparams: Hyperparams) -> ChunkedParams:
+        require_floating(params)
+        leaves, treedef = jax.tree.flatten(params)
+        _require_weights(leaves)
+        length = max(1, min(chunk, max(leaf.size for leaf in leaves)))
+        count = sum(-(-leaf.size // length) for leaf in leaves)
+        start, keys = ravel(hyperparams).astype(jnp.float32), jax.random.split(key, 4)
+
+        def drawn(key: Key, inputs: int, outputs: int, scale: float = 1.0) -> jax.Array:
+            return scale / math.sqrt(max(1, inputs)) * jax.random.normal(key, (inputs, outputs))
+
+        phi = ChunkedParams(
+            start=start,
+            embeddings=jax.random.normal(keys[0], (count, embedding)),
+            hidden_kernel=drawn(keys[1], embedding, hidden),
+            slope=drawn(keys[2], start.size, hidden, RESPONSE),
+            hidden_bias=jnp.zeros(hidden),
+            kernel=drawn(keys[3], hidden, length),
+            bias=jnp.zeros(length),
+            means=jax.tree.map(lambda leaf: jnp.mean(_wide(leaf)) if leaf.size else 0.0, params),
+            gains=None,
+            shapes=tuple(leaf.shape for leaf in leaves),
+            dtypes=tuple(str(leaf.dtype) for leaf in leaves),
+        )
+        gains = [
+            jnp.std(_wide(leaf)) / jnp.sqrt(jnp.mean(units**2)) if leaf.size else 0.0
+            for leaf, units in zip(leaves, _units(phi, start), strict=True)
+        ]
+        return phi.replace(gains=jax.tree.unflatten(treedef, gains))
+
+    def apply(hypernet_params: ChunkedParams, hyperparams: Hyperparams) -> Params:
+        phi = hypernet_params
+        means, treedef = jax.tree.flatten(phi.means)
+        gains = jax.tree.leaves(phi.gains)
+        units = _units(phi, ravel(hyperparams))
+
+        def made(units: jax.Array, mean: Any, gain: Any, shape: Any, dtype: Any) -> jax.Array:
+            flat = (units @ phi.kernel + phi.bias[None]).ravel()[: math.prod(shape)]
+            return (mean + gain * flat).reshape(shape).astype(dtype)
+
+        arrays = zip(units, means, gains, phi.shapes, phi.dtypes, strict=True)
+        return jax.tree.unflatten(treedef, [made(*each) for each in arrays])
+
+    return Hypernet(init, apply)
+
+
+def _units(phi: ChunkedParams, flat: jax.Array) -> list[jax.Array]:
+    """The hidden units of each array's chunks, shape (chunks, hidden), at a λ of shape (n,)."""
+    moved = flat.astype(phi.slope.dtype) - jax.lax.stop_gradient(phi.start)
+    inputs = phi.embeddings @ phi.hidden_kernel + (moved @ phi.slope + phi.hidden_bias)[None]
+    counts = [-(-math.prod(shape) // phi.bias.size) for shape in phi.shapes]
+    ends = list(itertools.accumulate(counts))
+    units = jnp.tanh(inputs)
+    return [units[end - count : end] for count, end in zip(counts, ends, strict=True)]
+
+
+def _wide(leaf: Any) -> jax.Array:
+    """An array in single precision at least, for its moments."""
+    return jnp.asarray(leaf, jnp.promote_types(leaf.dtype, jnp.float32))
+
+
+def _require_weights(leaves: list[Any]) -> None:
+    if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves):
+        raise ValueError(
+            "chunked() starts with means and deviations of the model's weights, but got their "
+            "shapes alone; give init the weights, as problem.init makes them."
+        )
