@@ -1,7 +1,8 @@
-"""Characters predicted by an LSTM, a LayerNorm-LSTM and a HyperLSTM of equal size (Ha et al., 2016).
+"""Characters predicted by an LSTM, a LayerNorm-LSTM and a HyperLSTM of equal size.
 
-After arXiv:1609.09106, section 4.3, at a small size. Each gets as many units as make no more than
-`parameters` numbers, the same batches and the same number of steps; seconds are told apart.
+After Ha, Dai and Le (2016), arXiv:1609.09106, section 4.3, at a small size. Each gets as many
+units as make no more than `parameters` numbers, the same batches and the same number of steps;
+seconds of the processor are told beside.
 
     python -m experiments.character_model --config=configs/character_model.py:text \\
       --config.path=tinyshakespeare.txt --workdir=DIR

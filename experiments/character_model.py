@@ -26,7 +26,7 @@ from shohypernet.models import HyperLSTMCell, LayerNormLSTMCell
 
 NAME = "character_model"
 LSTM, NORMALIZED, HYPER = "LSTM", "LayerNorm-LSTM", "HyperLSTM"
-COLORS = dict(zip((LSTM, NORMALIZED, HYPER), _plots.COLORS, strict=False))
+COLORS: dict[str, str] = dict(zip((LSTM, NORMALIZED, HYPER), _plots.COLORS, strict=False))
 MOST_UNITS = 4_096
 
 
@@ -197,7 +197,8 @@ def train(model: CharacterModel, text: Text, seed: int, config: Any) -> Course:
         best = min(best, (found, state[0]), key=lambda each: each[0])
         records.append(((i + 1) * some, seconds, found))
         print(f"  step {records[-1][0]:,}: {found:.3f} bits per character, {seconds:.0f} s")
-    return Course(*map(np.array, zip(*records, strict=True)), float(evaluate(best[1], test)))
+    at, spent, found = map(np.array, zip(*records, strict=True))
+    return Course(at, spent, found, float(evaluate(best[1], test)))
 
 
 def streams(text: np.ndarray, count: int) -> np.ndarray:

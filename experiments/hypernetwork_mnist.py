@@ -69,15 +69,10 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
     del resume  # nothing is kept on the way
     _require_sensible(config)
     data = _decay_problem.load_data(config)
-    sizes = {"embedding_size": config.embedding, "hidden": config.hidden}
-    window = (config.window, config.window)
-    networks = {
-        PLAIN: Network(config.channels, window),
-        GENERATED: Network(config.channels, window, functools.partial(GeneratedConv, **sizes)),
-    }
-    counts = {name: numbers(network) for name, network in networks.items()}
-    by_seed = [side_by_side(networks, data, seed, config) for seed in config.seeds]
-    found = {name: stacked([each[name] for each in by_seed]) for name in networks}
+    both = networks(config)
+    counts = {name: numbers(network) for name, network in both.items()}
+    by_seed = [side_by_side(both, data, seed, config) for seed in config.seeds]
+    found = {name: stacked([each[name] for each in by_seed]) for name in both}
 
     _plots.save_figure(draw(found), workdir, NAME)
     arrays = {
@@ -108,6 +103,16 @@ def _require_sensible(config: Any) -> None:
             f"{config.batch_size}, {config.train_examples}, {config.evaluations} and "
             f"{config.epochs}."
         )
+
+
+def networks(config: Any) -> dict[str, Network]:
+    """Both networks, by their kernel."""
+    window = (config.window, config.window)
+    sizes = {"embedding_size": config.embedding, "hidden": config.hidden}
+    return {
+        PLAIN: Network(config.channels, window),
+        GENERATED: Network(config.channels, window, functools.partial(GeneratedConv, **sizes)),
+    }
 
 
 def numbers(network: Network) -> int:
@@ -174,8 +179,8 @@ def train(network: Network, data: Data, seed: int, config: Any) -> Iterator[Eval
         jax.block_until_ready(state)
         seconds += time.process_time() - began
         if epoch % (config.epochs // config.evaluations) == 0:
-            found = [percent_wrong(errors, state[0], split) for split in (data.valid, data.test)]
-            yield Evaluation(epoch, *found, seconds)
+            valid, test = (percent_wrong(errors, state[0], split) for split in data[1:])
+            yield Evaluation(epoch, valid, test, seconds)
 
 
 def cropped(key: jax.Array, images: jax.Array, enlargement: int) -> jax.Array:

@@ -64,8 +64,8 @@ class ChunkedParams:
 def chunked(chunk: int = 1_024, *, embedding: int = 16, hidden: int = 64) -> Hypernet:
     """w_c = m + g (W₂ tanh(W₁ e_c + U (λ − λ₀) + b₁) + b₂) for each chunk of the weights.
 
-    At first the weights at λ₀, where a run starts, have the means and deviations of the model's own,
-    array by array. They are generated and not the model's, which would take a number for each.
+    At first the weights at λ₀, where a run starts, have the means and deviations of the model's
+    own, array by array. They aren't the model's own, which would take a number for each.
 
     Args:
       chunk: most weights made at once; that many take `hidden` numbers each.
@@ -93,7 +93,7 @@ def chunked(chunk: int = 1_024, *, embedding: int = 16, hidden: int = 64) -> Hyp
         def drawn(key: Key, inputs: int, outputs: int, scale: float = 1.0) -> jax.Array:
             return scale / math.sqrt(max(1, inputs)) * jax.random.normal(key, (inputs, outputs))
 
-        phi = ChunkedParams(
+        phi: Any = ChunkedParams(
             start=start,
             embeddings=jax.random.normal(keys[0], (count, embedding)),
             hidden_kernel=drawn(keys[1], embedding, hidden),

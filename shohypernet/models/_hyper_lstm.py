@@ -10,6 +10,8 @@ and D_b = 0: so without LayerNorm it starts as the LSTM with all its weights tim
 Ha, Dai and Le (2016), "HyperNetworks", arXiv:1609.09106, section 3.2 and appendix A.2.2.
 """
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -43,7 +45,7 @@ class HyperLSTMCell(nn.RNNCellBase):
     ) -> tuple[tuple[Carry, Carry], jax.Array]:
         """Make a step with inputs of shape (..., d); return the new carry, and h."""
         own, hyper = carry
-        small = LayerNormLSTMCell if self.layer_norm else nn.OptimizedLSTMCell
+        small: Any = LayerNormLSTMCell if self.layer_norm else nn.OptimizedLSTMCell
         hyper, signal = small(self.hyper_features, name="hyper")(
             hyper, jnp.concatenate([inputs, own[1]], axis=-1)
         )
@@ -60,9 +62,7 @@ class HyperLSTMCell(nn.RNNCellBase):
         return (own, hyper), hidden
 
     @nn.nowrap
-    def initialize_carry(
-        self, rng: jax.Array, input_shape: tuple[int, ...]
-    ) -> tuple[Carry, Carry]:
+    def initialize_carry(self, rng: jax.Array, input_shape: tuple[int, ...]) -> tuple[Carry, Carry]:
         """Zeros for inputs of a shape."""
         own = lstm.zero_carry(self.features, input_shape)
         return own, lstm.zero_carry(self.hyper_features, input_shape)
@@ -81,7 +81,7 @@ class _Scales(nn.Module):
 
     @nn.compact
     def __call__(self, signal: jax.Array) -> jax.Array:
-        initial = {"kernel_init": nn.initializers.zeros, "bias_init": nn.initializers.ones}
+        initial: Any = {"kernel_init": nn.initializers.zeros, "bias_init": nn.initializers.ones}
         z = nn.DenseGeneral((GATES, self.embedding), **initial)(signal)
         initial_scale = nn.initializers.constant(START_SCALE / self.embedding)
         generator = self.param("D", initial_scale, (GATES, self.embedding, self.features))

@@ -70,7 +70,7 @@ def gates_kernel(features: int, initial: Any, name: str) -> nn.DenseGeneral:
 
 def normalized_step(carry: Carry, gates: jax.Array, forget_bias: float) -> tuple[Carry, jax.Array]:
     """`step` with a LayerNorm for each gate, of shape (..., 4, features), and for the memory."""
-    axes = {"reduction_axes": -1, "feature_axes": (-2, -1)}
+    axes: Any = {"reduction_axes": -1, "feature_axes": (-2, -1)}
     gates = nn.LayerNorm(**axes, name="gates_norm")(gates)
     return step(carry, gates, forget_bias, nn.LayerNorm(name="memory_norm"))
 

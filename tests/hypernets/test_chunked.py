@@ -82,9 +82,13 @@ def test_every_number_but_the_start_counts(random_phi, float64):
     assert np.all(by_phi.start == 0)
     for leaf in jax.tree.leaves(by_phi.replace(start=None, means=None, gains=None)):
         assert np.all(np.any(leaf != 0, axis=0))
-    beyond, before = (made(phi, jax.tree.map(lambda leaf: leaf + by, lam)) for by in (1e-5, -1e-5))
+    beyond, before = (made(phi, optax.tree.add(lam, _filled(lam, by))) for by in (1e-5, -1e-5))
     slope = sum(jax.tree.leaves(_summed(by_lam)))
     np.testing.assert_allclose(slope, (beyond - before) / 2e-5, rtol=1e-5, atol=1e-9)
+
+
+def _filled(tree, value):
+    return jax.tree.map(lambda leaf: np.full_like(leaf, value), tree)
 
 
 def _summed(jacobian):
