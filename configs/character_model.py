@@ -8,9 +8,9 @@ seconds of the processor are told beside.
       --config.path=tinyshakespeare.txt --workdir=DIR
 
 `:text` takes a text of yours, from the file that `--config.path` or the environment variable
-SHOHYPERNET_TEXT names; the default is Python's own language reference, as `help()` has it, of which
-no claim is judged, for each release of Python has another. The first nine tenths train, then half
-of the rest validates and half tests.
+SHOHYPERNET_TEXT names. The default, `:full`, is Python's own language reference, as `help()` has
+it, of which no claim is judged, for each release of Python has another. The first nine tenths
+train, then half of the rest validates and half tests.
 
 Step size and sizes were set beforehand, and not searched.
 """
@@ -18,10 +18,10 @@ Step size and sizes were set beforehand, and not searched.
 from ml_collections import ConfigDict
 
 
-def get_config(data: str = "manual") -> ConfigDict:
+def get_config(data: str = "full") -> ConfigDict:
     """The text, sizes and settings."""
-    if data not in ("manual", "text", "quick"):
-        raise LookupError(f"character_model has the variants manual, text and quick, not {data!r}.")
+    if data not in ("full", "text", "quick"):
+        raise LookupError(f"character_model has the variants full, text and quick, not {data!r}.")
     quick = data == "quick"
     return ConfigDict(
         {

@@ -108,7 +108,7 @@ def chunked(chunk: int = 1_024, *, embedding: int = 16, hidden: int = 64) -> Hyp
         )
         gains = [
             jnp.std(_wide(leaf)) / jnp.sqrt(jnp.mean(units**2)) if leaf.size else 0.0
-            for leaf, units in zip(leaves, _units(phi, start), strict=True)
+            for leaf, units in zip(leaves, _by_array(phi, _units(phi, start)), strict=True)
         ]
         return phi.replace(gains=jax.tree.unflatten(treedef, gains))
 
@@ -116,26 +116,31 @@ def chunked(chunk: int = 1_024, *, embedding: int = 16, hidden: int = 64) -> Hyp
         phi = hypernet_params
         means, treedef = jax.tree.flatten(phi.means)
         gains = jax.tree.leaves(phi.gains)
-        units = _units(phi, ravel(hyperparams))
+        # One product for all: of several, XLA (jaxlib 0.10.2, CPUs) makes a gradient that crashes.
+        chunks = _units(phi, ravel(hyperparams)) @ phi.kernel + phi.bias[None]
 
-        def made(units: jax.Array, mean: Any, gain: Any, shape: Any, dtype: Any) -> jax.Array:
-            flat = (units @ phi.kernel + phi.bias[None]).ravel()[: math.prod(shape)]
+        def made(chunks: jax.Array, mean: Any, gain: Any, shape: Any, dtype: Any) -> jax.Array:
+            flat = chunks.ravel()[: math.prod(shape)]
             return (mean + gain * flat).reshape(shape).astype(dtype)
 
-        arrays = zip(units, means, gains, phi.shapes, phi.dtypes, strict=True)
+        arrays = zip(_by_array(phi, chunks), means, gains, phi.shapes, phi.dtypes, strict=True)
         return jax.tree.unflatten(treedef, [made(*each) for each in arrays])
 
     return Hypernet(init, apply)
 
 
-def _units(phi: ChunkedParams, flat: jax.Array) -> list[jax.Array]:
-    """The hidden units of each array's chunks, shape (chunks, hidden), at a λ of shape (n,)."""
+def _units(phi: ChunkedParams, flat: jax.Array) -> jax.Array:
+    """The hidden units of all chunks, shape (chunks, hidden), at a λ of shape (n,)."""
     moved = flat.astype(phi.slope.dtype) - jax.lax.stop_gradient(phi.start)
     inputs = phi.embeddings @ phi.hidden_kernel + (moved @ phi.slope + phi.hidden_bias)[None]
+    return jnp.tanh(inputs)
+
+
+def _by_array(phi: ChunkedParams, rows: jax.Array) -> list[jax.Array]:
+    """Rows of all chunks as those of each array."""
     counts = [-(-math.prod(shape) // phi.bias.size) for shape in phi.shapes]
     ends = list(itertools.accumulate(counts))
-    units = jnp.tanh(inputs)
-    return [units[end - count : end] for count, end in zip(counts, ends, strict=True)]
+    return [rows[end - count : end] for count, end in zip(counts, ends, strict=True)]
 
 
 def _wide(leaf: Any) -> jax.Array:
