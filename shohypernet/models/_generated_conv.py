@@ -24,8 +24,6 @@ import jax.numpy as jnp
 
 from shohypernet._internal import validation
 
-_UNIT_VARIANCE = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
-
 
 class KernelGenerator(nn.Module):
     """The network from an embedding to a tile of a convolution's kernel.
@@ -45,12 +43,23 @@ class KernelGenerator(nn.Module):
     @nn.compact
     def __call__(self, embedding: jax.Array) -> jax.Array:
         """Map embeddings, shape (..., d), to tiles, shape (..., *kernel_size, inputs, features)."""
-        window = tuple(self.kernel_size)
-        hidden = nn.Dense(self.in_features * self.hidden, kernel_init=_UNIT_VARIANCE)(embedding)
-        hidden = hidden.reshape(*hidden.shape[:-1], self.in_features, self.hidden)
-        made = nn.Dense(math.prod(window) * self.features, kernel_init=_UNIT_VARIANCE)(hidden)
-        made = made.reshape(*made.shape[:-1], *window, self.features)
+        window, inputs, size = tuple(self.kernel_size), self.in_features, embedding.shape[-1]
+        tile = (self.hidden, *window, self.features)
+        # No `nn.Dense`, whose inputs a Kronecker Jacobian would take for examples.
+        outer = self.param("W1", _rows_of(self.hidden), tile)
+        outer_offset = self.param("c1", nn.initializers.zeros, tile[1:])
+        inner = self.param("W2", _rows_of(size), (inputs, size, self.hidden))
+        inner_offset = self.param("c2", nn.initializers.zeros, (inputs, self.hidden))
+        hidden = jnp.einsum("...d,ida->...ia", embedding, inner)
+        hidden += jnp.broadcast_to(inner_offset, hidden.shape)
+        made = jnp.tensordot(hidden, outer, 1)  # (..., inputs, *window, features)
+        made += jnp.broadcast_to(outer_offset, made.shape)
         return jnp.moveaxis(made, embedding.ndim - 1, -2)
+
+
+def _rows_of(inputs: int) -> Any:
+    """Initial numbers whose product with `inputs` of variance 1 has variance 1."""
+    return nn.initializers.normal(inputs**-0.5)
 
 
 class GeneratedConv(nn.Conv):
