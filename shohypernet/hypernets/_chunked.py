@@ -1,15 +1,16 @@
 """A hypernet for large models: one small network makes all weights, a chunk at a time.
 
-    w_c = m + g (W₂ σ(W₁ e_c + U (λ − λ₀) + b₁) + b₂)    for each chunk c of an array of weights
+    w_c = m + s g (W₂ σ(W₁ e_c + U (λ − λ₀) + b₁) + b₂)    for each chunk c of an array of weights
 
-Only the embedding e_c is a chunk's own, and only the mean m and the gain g an array's. So φ has
-embedding / chunk numbers for a weight and a network that doesn't grow with them, where a layer of H
-units in front of all weights has H numbers for each.
+Only the embedding e_c is a chunk's own, and only the gain g an array's. So φ has embedding / chunk
+numbers for a weight and a network that doesn't grow with them, where a layer of H units in front of
+all weights has H numbers for each.
 
 Generated weights should start with the variances that the model asks for, by whatever rule of its
 own. Principled initialization of hypernetworks (2312.08399) puts each layer's fan-in into an
-output layer for it; here all share one of unit variance, and m and g are set to the mean and the
-deviation of each array of weights as the model makes them, for the embeddings that were drawn.
+output layer for it; here all share one of unit variance, m and s are the mean and the deviation of
+each array of weights as the model makes them, and g corrects for the embeddings that were drawn.
+m and s stay: a step of an optimizer that suits φ would be a large part of them where the fan-in is.
 
 Ha, Dai and Le (2016), "HyperNetworks", arXiv:1609.09106; Chang, Flokas and Lipson (2020),
 "Principled weight initialization for hypernetworks", arXiv:2312.08399.
@@ -42,8 +43,10 @@ class ChunkedParams:
       hidden_bias: b₁, shape (hidden,).
       kernel: W₂, shape (hidden, chunk).
       bias: b₂, shape (chunk,).
-      means: m, a tree like w of scalars.
-      gains: g, likewise.
+      means: m, a tree like w of scalars, which aren't trained.
+      scales: s, likewise; 1 for an array without a deviation, such as biases at zero, whose gain
+        starts at 0.
+      gains: g, likewise, which are.
       shapes: of the arrays of w, in the order of the tree.
       dtypes: likewise.
     """
@@ -56,13 +59,14 @@ class ChunkedParams:
     kernel: jax.Array
     bias: jax.Array
     means: Any
+    scales: Any
     gains: Any
     shapes: tuple[tuple[int, ...], ...] = flax.struct.field(pytree_node=False)
     dtypes: tuple[str, ...] = flax.struct.field(pytree_node=False)
 
 
 def chunked(chunk: int = 1_024, *, embedding: int = 16, hidden: int = 64) -> Hypernet:
-    """w_c = m + g (W₂ tanh(W₁ e_c + U (λ − λ₀) + b₁) + b₂) for each chunk of the weights.
+    """w_c = m + s g (W₂ tanh(W₁ e_c + U (λ − λ₀) + b₁) + b₂) for each chunk of the weights.
 
     At first the weights at λ₀, where a run starts, have the means and deviations of the model's
     own, array by array. They aren't the model's own, which would take a number for each.
@@ -74,7 +78,7 @@ def chunked(chunk: int = 1_024, *, embedding: int = 16, hidden: int = 64) -> Hyp
 
     Returns:
       A Hypernet with (embedding / chunk)·D + (embedding + n + 1)·hidden + (hidden + 1)·chunk
-      numbers for D weights and n hyperparameters, and two for each array. Its `init` raises a
+      numbers for D weights and n hyperparameters, and three for each array. Its `init` raises a
       ValueError for shapes in place of weights.
 
     Raises:
@@ -88,6 +92,7 @@ def chunked(chunk: int = 1_024, *, embedding: int = 16, hidden: int = 64) -> Hyp
         _require_weights(leaves)
         length = max(1, min(chunk, max(leaf.size for leaf in leaves)))
         count = sum(-(-leaf.size // length) for leaf in leaves)
+        deviations = jax.tree.map(_deviation, params)
         start, keys = ravel(hyperparams).astype(jnp.float32), jax.random.split(key, 4)
 
         def drawn(key: Key, inputs: int, outputs: int, scale: float = 1.0) -> jax.Array:
@@ -101,30 +106,36 @@ def chunked(chunk: int = 1_024, *, embedding: int = 16, hidden: int = 64) -> Hyp
             hidden_bias=jnp.zeros(hidden),
             kernel=drawn(keys[3], hidden, length),
             bias=jnp.zeros(length),
-            means=jax.tree.map(lambda leaf: jnp.mean(_wide(leaf)) if leaf.size else 0.0, params),
+            means=jax.tree.map(_mean, params),
+            scales=jax.tree.map(lambda each: jnp.where(each > 0, each, 1.0), deviations),
             gains=None,
             shapes=tuple(leaf.shape for leaf in leaves),
             dtypes=tuple(str(leaf.dtype) for leaf in leaves),
         )
         gains = [
-            jnp.std(_wide(leaf)) / jnp.sqrt(jnp.mean(units**2)) if leaf.size else 0.0
-            for leaf, units in zip(leaves, _by_array(phi, _units(phi, start)), strict=True)
+            (each > 0) / jnp.sqrt(jnp.mean(units**2)) if units.size else 0.0
+            for each, units in zip(
+                jax.tree.leaves(deviations), _by_array(phi, _units(phi, start)), strict=True
+            )
         ]
         return phi.replace(gains=jax.tree.unflatten(treedef, gains))
 
     def apply(hypernet_params: ChunkedParams, hyperparams: Hyperparams) -> Params:
         phi = hypernet_params
-        means, treedef = jax.tree.flatten(phi.means)
-        gains = jax.tree.leaves(phi.gains)
+        gains, treedef = jax.tree.flatten(phi.gains)
+        held = jax.lax.stop_gradient((phi.means, phi.scales))
+        means, scales = map(jax.tree.leaves, held)
         # One product for all: of several, XLA (jaxlib 0.10.2, CPUs) makes a gradient that crashes.
         chunks = _units(phi, ravel(hyperparams)) @ phi.kernel + phi.bias[None]
 
-        def made(chunks: jax.Array, mean: Any, gain: Any, shape: Any, dtype: Any) -> jax.Array:
-            flat = chunks.ravel()[: math.prod(shape)]
-            return (mean + gain * flat).reshape(shape).astype(dtype)
-
-        arrays = zip(_by_array(phi, chunks), means, gains, phi.shapes, phi.dtypes, strict=True)
-        return jax.tree.unflatten(treedef, [made(*each) for each in arrays])
+        arrays = zip(
+            _by_array(phi, chunks), means, scales, gains, phi.shapes, phi.dtypes, strict=True
+        )
+        made = [
+            (mean + scale * gain * rows.ravel()[: math.prod(shape)]).reshape(shape).astype(dtype)
+            for rows, mean, scale, gain, shape, dtype in arrays
+        ]
+        return jax.tree.unflatten(treedef, made)
 
     return Hypernet(init, apply)
 
@@ -143,8 +154,15 @@ def _by_array(phi: ChunkedParams, rows: jax.Array) -> list[jax.Array]:
     return [rows[end - count : end] for count, end in zip(counts, ends, strict=True)]
 
 
+def _mean(leaf: Any) -> jax.Array:
+    return jnp.sum(_wide(leaf)) / max(1, leaf.size)
+
+
+def _deviation(leaf: Any) -> jax.Array:
+    return jnp.sqrt(jnp.sum((_wide(leaf) - _mean(leaf)) ** 2) / max(1, leaf.size))
+
+
 def _wide(leaf: Any) -> jax.Array:
-    """An array in single precision at least, for its moments."""
     return jnp.asarray(leaf, jnp.promote_types(leaf.dtype, jnp.float32))
 
 

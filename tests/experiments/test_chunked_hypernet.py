@@ -22,9 +22,9 @@ def test_quick(tmp_path):
     assert [claim["holds"] for claim in results["claims"]] == [None, None]
     weights, chunked, dense = results["numbers"]["784-4-4-10"]
     assert weights == 785 * 4 + 5 * 4 + 5 * 10
-    # λ₀, embeddings, the hidden layer, the last one, and two for each of six arrays.
+    # λ₀, embeddings, the hidden layer, the last one, and three for each of six arrays.
     chunks = -(-784 * 4 // 16) + 1 + 1 + 1 + 3 + 1
-    assert chunked == 3 + 4 * chunks + (4 + 3 + 1) * 4 + (4 + 1) * 16 + 2 * 6
+    assert chunked == 3 + 4 * chunks + (4 + 3 + 1) * 4 + (4 + 1) * 16 + 3 * 6
     assert dense >= 5 * weights
     assert np.shape(results["plain"]["784-4-4-10"]) == (1, 2)
 

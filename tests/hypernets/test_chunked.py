@@ -60,16 +60,16 @@ def test_the_weights_are_the_equation(random_phi):
     chunks = units @ phi.kernel + phi.bias
     made = hypernet.apply(phi, lam)
     assert chunks.shape == (3, 4)
-    a = phi.means["a"] + phi.gains["a"] * chunks[:2].ravel()[:6].reshape(2, 3)
-    np.testing.assert_allclose(made["a"], a, rtol=2e-3, atol=2e-3)
-    np.testing.assert_allclose(
-        made["b"], phi.means["b"] + phi.gains["b"] * chunks[2, :3], rtol=1e-5
-    )
+    flat = {"a": chunks[:2].ravel()[:6].reshape(2, 3), "b": chunks[2, :3]}
+    for name, tolerance in (("a", 2e-3), ("b", 1e-5)):
+        gain = phi.scales[name] * phi.gains[name]
+        expected = phi.means[name] + gain * flat[name]
+        np.testing.assert_allclose(made[name], expected, rtol=tolerance, atol=tolerance)
     assert (made["a"].dtype, made["b"].dtype) == (np.float16, np.float32)
 
 
-def test_every_number_but_the_start_counts(random_phi, float64):
-    """No column of W₂ is for what all arrays cut off; λ₀ isn't trained."""
+def test_every_number_that_is_trained_counts(random_phi, float64):
+    """No column of W₂ is for what all arrays cut off; λ₀, m and s aren't trained."""
     params = {"a": jnp.zeros((2, 3)), "none": jnp.zeros((0, 2)), "one": jnp.zeros(())}
     hypernet = chunked(100, embedding=2, hidden=3)
     phi, lam = jax.tree.map(np.float64, (random_phi(hypernet, params, START), START))
@@ -79,8 +79,11 @@ def test_every_number_but_the_start_counts(random_phi, float64):
 
     by_phi, by_lam = jax.jit(jax.jacobian(made, (0, 1)))(phi, lam)
     assert np.all(ravel_pytree(by_lam)[0] != 0)
-    assert np.all(by_phi.start == 0)
-    for leaf in jax.tree.leaves(by_phi.replace(start=None, means=None, gains=None)):
+    held = by_phi.start, by_phi.means, by_phi.scales
+    assert all(np.all(leaf == 0) for leaf in jax.tree.leaves(held))
+    trained = by_phi.replace(start=None, means=None, scales=None)
+    trained.gains["none"] = None
+    for leaf in jax.tree.leaves(trained):
         assert np.all(np.any(leaf != 0, axis=0))
     beyond, before = (made(phi, optax.tree.add(lam, _filled(lam, by))) for by in (1e-5, -1e-5))
     slope = sum(jax.tree.leaves(_summed(by_lam)))
