@@ -5,8 +5,8 @@ million weights. A layer of 64 units in front of all weights would have 65 numbe
 
     python -m experiments.chunked_hypernet --config=configs/chunked_hypernet.py:idx --workdir=DIR
 
-The step size of φ was chosen at a width of 100, seed 0, 300 steps: validation losses of 0.245,
-0.172 and 2.30 with 1e-3, 3e-3 and 1e-2. Plain training has the 1e-3 of Flax's examples, and
+The step size of φ was chosen at w = 2,820, seed 0: after 40 steps the loss of 500 validation images
+was 0.43, 0.86 and 1.82 with 3e-3, 1e-3 and 3e-4. Plain training has the 1e-3 that is usual, and
 nothing of it was searched.
 """
 
