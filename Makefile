@@ -4,9 +4,9 @@ FIGURES := loss_manifold global_best_response local_best_response large medium d
   weights_versus_loss hypernet_capacity
 COMPARISONS := tuned_regularization self_tuning hyper_regularization hyper_cleaning unrolled_comparison \
   hypergradient_fidelity network_fidelity search_baselines
-WORLDS := games stackelberg_prediction elastic_net sparse_group_lasso maml \
+WORLDS := games stackelberg_prediction elastic_net sparse_group_lasso maml character_model \
   overfit_validation
-HYPERNETS := smash uncertain_response exploration
+HYPERNETS := hypernetwork_mnist chunked_hypernet smash uncertain_response exploration
 
 DATA         ?= mnist_5k
 DEMO_FLAGS   ?=

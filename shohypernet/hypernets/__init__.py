@@ -2,6 +2,7 @@
 
 from shohypernet.hypernets._base import Hypernet, Posterior
 from shohypernet.hypernets._bayesian import BayesianParams, bayesian
+from shohypernet.hypernets._chunked import chunked
 from shohypernet.hypernets._elementwise import elementwise
 from shohypernet.hypernets._factorized import factorized
 from shohypernet.hypernets._linear import linear
@@ -15,6 +16,7 @@ __all__ = [
     "Posterior",
     "Prior",
     "bayesian",
+    "chunked",
     "elementwise",
     "factorized",
     "gaussian_prior",

@@ -1,4 +1,4 @@
-"""Flax models of the paper's experiments."""
+"""The multilayer perceptron of the paper's experiments."""
 
 from collections.abc import Sequence
 
