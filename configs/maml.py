@@ -28,16 +28,20 @@ def get_config(size: str = "full") -> ConfigDict:
             "steps": 1,  # inner steps
             "proximity": 0.5,  # of implicit MAML: a half of it times ‖w − θ‖² is added
             "implicit_steps": 40,
+            "products": 20,  # of its conjugate gradients
             "quadratic_rounds": 5 if quick else 1_500,
             "quadratic_learning_rate": 0.05,  # Adam on a cosine
             # Sinusoids.
             "hidden": (5,) if quick else (40, 40),
             "shots": 10,  # points of a task
             "meta_batch": 25,  # tasks of an iteration
-            "iterations": 5 if quick else 20_000,  # updates of the initial weights
+            "iterations": 5 if quick else 70_000,  # updates of the initial weights
             "meta_learning_rate": 1e-3,  # Adam on a cosine
             "inner_rate": 0.01,  # of the inner steps
             "inner_steps": 1,  # in training
+            "sinusoid_proximity": 2.0,  # of implicit MAML
+            "sinusoid_implicit_steps": 5 if quick else 20,
+            "sinusoid_products": 2 if quick else 5,
             "test_tasks": 20 if quick else 600,
             "test_steps": 10,  # inner steps in testing
         }

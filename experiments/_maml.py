@@ -66,7 +66,11 @@ def without_rate(given: Problem) -> Problem:
 
 
 def method(
-    name: str, given: Problem, rate: float, hyper_optimizer: optax.GradientTransformation
+    name: str,
+    given: Problem,
+    rate: float,
+    hyper_optimizer: optax.GradientTransformation,
+    products: int,
 ) -> shn.HyperOptimizer:
     """A method by name.
 
@@ -75,12 +79,13 @@ def method(
       given: from `problem`.
       rate: α of the inner steps, but for Meta-SGD, which learns it.
       hyper_optimizer: of λ.
+      products: of implicit MAML's conjugate gradients.
     """
     if name == META_SGD:
         return shn.unrolled(given, optimizer=by_rate, hyper_optimizer=hyper_optimizer)
     given, optimizer = without_rate(given), optax.sgd(rate)
     if name == IMPLICIT:
-        solver = shn.linear_solvers.conjugate_gradient(20)
+        solver = shn.linear_solvers.conjugate_gradient(products)
         return shn.implicit(
             given, optimizer=optimizer, hyper_optimizer=hyper_optimizer, solver=solver
         )
@@ -88,6 +93,21 @@ def method(
         held = optax.stateless(lambda updates, params: jax.lax.stop_gradient(updates))
         optimizer = optax.chain(held, optimizer)
     return shn.unrolled(given, optimizer=optimizer, hyper_optimizer=hyper_optimizer)
+
+
+def from_theta(method: shn.HyperOptimizer) -> shn.HyperOptimizer:
+    """The same method, a warm start by itself, whose tasks start from θ in every round.
+
+    Where tasks are drawn, the last round's displacements are those of others.
+    """
+
+    def step(
+        key: jax.Array, state: Any, train_batches: Any, valid_batch: Any
+    ) -> tuple[Any, shn.Info]:
+        inner = state.inner._replace(params=optax.tree.zeros_like(state.inner.params))
+        return method.step(key, state._replace(inner=inner), train_batches, valid_batch)
+
+    return method._replace(step=step)
 
 
 def by_rate(hyperparams: Hyperparams) -> optax.GradientTransformation:
@@ -101,14 +121,29 @@ def by_rate(hyperparams: Hyperparams) -> optax.GradientTransformation:
 
 
 def adapted(
-    theta: Params, loss: TaskLoss, rates: Params, task: Any, query: Any, steps: int
+    theta: Params,
+    loss: TaskLoss,
+    rates: Params,
+    task: Any,
+    query: Any,
+    steps: int,
+    proximity: float = 0.0,
 ) -> jax.Array:
-    """One task's losses on its query after 0, …, `steps` inner steps from θ, shape (steps + 1,)."""
+    """One task's losses on its query after 0, …, `steps` inner steps from θ, shape (steps + 1,).
+
+    With a proximity ρ they are steps on the loss with (ρ/2) ‖w − θ‖² added.
+    """
 
     def step(weights: Params, _: None) -> tuple[Params, jax.Array]:
         before = loss(weights, query)
         slopes = jax.grad(loss)(weights, task)
-        moved = jax.tree.map(lambda w, rate, slope: w - rate * slope, weights, rates, slopes)
+        moved = jax.tree.map(
+            lambda w, rate, slope, start: w - rate * (slope + proximity * (w - start)),
+            weights,
+            rates,
+            slopes,
+            theta,
+        )
         return moved, before
 
     last, losses = jax.lax.scan(step, theta, None, length=steps)

@@ -21,13 +21,14 @@ from matplotlib.figure import Figure
 import shohypernet as shn
 from experiments import _launch, _maml, _plots, _results
 from experiments import _meta_tasks as tasks
-from experiments._maml import FIRST_ORDER, IMPLICIT, MAML, META_SGD
+from experiments._maml import FIRST_ORDER, IMPLICIT, MAML, META_SGD, TaskLoss
 from shohypernet.problem import Problem
 
 NAME = "maml"
 NEAR = 0.01  # of a closed form, as a share of its norm
 ZERO = 4.25  # mean squared error of predicting 0 on sinusoids
-ON_SINUSOIDS = MAML, FIRST_ORDER, META_SGD
+OWN_STEPS = "implicit MAML, its own steps"
+ON_SINUSOIDS = MAML, FIRST_ORDER, META_SGD, IMPLICIT
 
 
 def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str, Any]:
@@ -73,7 +74,7 @@ def quadratics(
         problem = _maml.problem(
             theta, tasks.quadratic_loss, config.tasks, config.proximity if implicit else 0.0
         )
-        method = _maml.method(name, problem, config.rate, optax.adam(schedule))
+        method = _maml.method(name, problem, config.rate, optax.adam(schedule), config.products)
         steps = config.implicit_steps if implicit else config.steps
         ended = _learned(
             method,
@@ -97,7 +98,11 @@ def quadratics(
 
 
 def sinusoids(config: Any) -> dict[str, np.ndarray]:
-    """Test errors of each task after 0, 1, … inner steps, by method, shape (tasks, steps + 1)."""
+    """Test errors of each task after 0, 1, … inner steps, by method, shape (tasks, steps + 1).
+
+    All are tested by the same plain steps. Implicit MAML's own inner runs, of which there are more
+    and which are drawn back to θ, are tested besides.
+    """
     layers = [layer for width in config.hidden for layer in (nn.Dense(width), nn.relu)]
     model = nn.Sequential([*layers, nn.Dense(1)])
 
@@ -111,23 +116,37 @@ def sinusoids(config: Any) -> dict[str, np.ndarray]:
     tested = tasks.sinusoids(jax.random.key(1), config.test_tasks, config.shots)
     curves = {}
     for name in ON_SINUSOIDS:
-        print(f"Sinusoids: {name}, {config.iterations:,} iterations.")
-        problem = _maml.problem(theta, loss, config.meta_batch)
+        print(f"Sinusoids: {name}, {config.iterations:,} iterations.", flush=True)
+        implicit = name == IMPLICIT
+        proximity = config.sinusoid_proximity if implicit else 0.0
+        problem = _maml.problem(theta, loss, config.meta_batch, proximity)
+        rate = config.inner_rate
+        method = _maml.method(name, problem, rate, optax.adam(schedule), config.sinusoid_products)
         ended = _learned(
-            _maml.method(name, problem, config.inner_rate, optax.adam(schedule)),
-            _start(name, theta, config.inner_rate),
+            _maml.from_theta(method) if implicit else method,
+            _start(name, theta, rate),
             lambda key: tasks.sinusoids(key, config.meta_batch, config.shots),
             config.iterations,
-            config.inner_steps,
+            config.sinusoid_implicit_steps if implicit else config.inner_steps,
         )
-        fixed = jax.tree.map(lambda leaf: jnp.full(leaf.shape, config.inner_rate), theta)
-        rates = ended.get("rate", fixed)
-
-        def adapt(task: Any, query: Any, theta: Any = ended["theta"], rates: Any = rates) -> Any:
-            return _maml.adapted(theta, loss, rates, task, query, config.test_steps)
-
-        curves[name] = np.asarray(jax.jit(jax.vmap(adapt))(*tested))
+        rates = ended.get("rate", jax.tree.map(lambda leaf: jnp.full(leaf.shape, rate), theta))
+        found = ended["theta"], loss, rates
+        curves[name] = _tested(*found, tested, config.test_steps)
+        if implicit:
+            steps = config.sinusoid_implicit_steps
+            curves[OWN_STEPS] = _tested(*found, tested, steps, proximity)
     return curves
+
+
+def _tested(
+    theta: Any, loss: TaskLoss, rates: Any, tested: Any, steps: int, proximity: float = 0.0
+) -> np.ndarray:
+    """Errors of every task on its query, shape (tasks, steps + 1)."""
+
+    def adapt(task: Any, query: Any) -> jax.Array:
+        return _maml.adapted(theta, loss, rates, task, query, steps, proximity)
+
+    return np.asarray(jax.jit(jax.vmap(adapt))(*tested))
 
 
 def _start(name: str, theta: Any, rate: float) -> dict[str, Any]:
@@ -148,8 +167,7 @@ def _learned(
 ) -> dict[str, Any]:
     """λ in natural units after all rounds, each on tasks of its own.
 
-    `fit` draws training and validation batches apart, but a task's query belongs to its support.
-    """
+    `fit` draws training and validation batches apart, but a task's query belongs to its support."""
     assert method.problem is not None
     given: Problem = method.problem
 
@@ -220,8 +238,8 @@ def draw(losses: dict[str, float], curves: dict[str, np.ndarray]) -> Figure:
     left.set_yticks(range(len(names)), names)
     left.invert_yaxis()
     left.set(xlabel="mean loss after the inner steps", title="Quadratic tasks")
-    looks = zip(_plots.COLORS, _plots.STYLES, curves.items(), strict=False)
-    for color, style, (name, errors) in looks:
+    for color, style, name in zip(_plots.COLORS, _plots.STYLES, ON_SINUSOIDS, strict=True):
+        errors = curves[name]
         mean, error = errors.mean(0), errors.std(0) / np.sqrt(len(errors))
         steps = np.arange(len(mean))
         right.plot(steps, mean, style, color=color, label=name)

@@ -29,6 +29,7 @@ LOOK = INNER_STEPS  # at the curvature, one for each batch
 TRACKED = 2  # batches for products with it
 HYPERPARAMS = 3  # numbers in λ
 PRODUCTS = 2  # with the Hessian
+UNROLLED = 2  # steps from a hypernet's weights
 
 
 def _global_response(problem, params, optimizer):
@@ -47,6 +48,19 @@ def _local_response(problem, params, optimizer):
     return shn.local_response(
         problem,
         hypernets.linear(),
+        hypernet_optimizer=optimizer,
+        hyper_optimizer=optimizer,
+        sampler=local_gaussian(0.1),
+        samples=SAMPLES,
+    )
+
+
+def _unrolled_response(problem, params, optimizer):
+    return shn.unrolled_response(
+        problem,
+        hypernets.linear(),
+        optimizer=optimizer,
+        unrolled_steps=UNROLLED,
         hypernet_optimizer=optimizer,
         hyper_optimizer=optimizer,
         sampler=local_gaussian(0.1),
@@ -91,6 +105,7 @@ def _gradient_method(build, **options):
 METHODS = {
     "global_response": _global_response,
     "local_response": _local_response,
+    "unrolled_response": _unrolled_response,
     "simultaneous": _simultaneous,
     "centered_response, linearized": _centered(_linearized),
     "centered_response, Kronecker": _centered(_kronecker),
@@ -128,6 +143,7 @@ METHODS = {
 GRADIENT_EVALUATIONS = {
     "global_response": [SAMPLES * INNER_STEPS, 1, 1],
     "local_response": [SAMPLES * INNER_STEPS + 1] * ROUNDS,
+    "unrolled_response": [SAMPLES * INNER_STEPS + 3 * UNROLLED + 1] * ROUNDS,
     "simultaneous": [INNER_STEPS + 1] * ROUNDS,
     "centered_response, linearized": [INNER_STEPS + 1 + 2 * SAMPLES * INNER_STEPS] * ROUNDS,
     "centered_response, Kronecker": [INNER_STEPS + 2 + LOOK + 3 * TRACKED] * ROUNDS,

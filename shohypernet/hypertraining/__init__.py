@@ -5,6 +5,7 @@ from shohypernet.hypertraining._global_response import global_response
 from shohypernet.hypertraining._local_response import local_response
 from shohypernet.hypertraining._self_tuning import self_tuning
 from shohypernet.hypertraining._simultaneous import simultaneous
+from shohypernet.hypertraining._unrolled_response import unrolled_response
 from shohypernet.hypertraining._updates import shared_minibatch, sliced_minibatch
 
 __all__ = [
@@ -15,4 +16,5 @@ __all__ = [
     "shared_minibatch",
     "simultaneous",
     "sliced_minibatch",
+    "unrolled_response",
 ]
