@@ -28,7 +28,6 @@ def get_config(size: str = "full") -> ConfigDict:
             "steps": 1,  # inner steps
             "proximity": 0.5,  # of implicit MAML: a half of it times ‖w − θ‖² is added
             "implicit_steps": 40,
-            "products": 20,  # of its conjugate gradients
             "quadratic_rounds": 5 if quick else 1_500,
             "quadratic_learning_rate": 0.05,  # Adam on a cosine
             # Sinusoids.

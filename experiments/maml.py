@@ -22,6 +22,7 @@ import shohypernet as shn
 from experiments import _launch, _maml, _plots, _results
 from experiments import _meta_tasks as tasks
 from experiments._maml import FIRST_ORDER, IMPLICIT, MAML, META_SGD, TaskLoss
+from shohypernet.hypergradients.curvature import gauss_newton
 from shohypernet.problem import Problem
 
 NAME = "maml"
@@ -71,10 +72,11 @@ def quadratics(
     for name in exact:
         print(f"Quadratic tasks: {name}.")
         implicit = name == IMPLICIT
-        problem = _maml.problem(
-            theta, tasks.quadratic_loss, config.tasks, config.proximity if implicit else 0.0
+        given = theta, tasks.quadratic_loss, config.tasks
+        problem = (
+            _maml.proximal_problem(*given, config.proximity) if implicit else _maml.problem(*given)
         )
-        method = _maml.method(name, problem, config.rate, optax.adam(schedule), config.products)
+        method = _maml.method(name, problem, config.rate, optax.adam(schedule))
         steps = config.implicit_steps if implicit else config.steps
         ended = _learned(
             method,
@@ -103,6 +105,29 @@ def sinusoids(config: Any) -> dict[str, np.ndarray]:
     All are tested by the same plain steps. Implicit MAML's own inner runs, of which there are more
     and which are drawn back to θ, are tested besides.
     """
+    model, loss = _network(config)
+    theta = model.init(jax.random.key(0), jnp.zeros((1, 1)))["params"]
+    tested = tasks.sinusoids(jax.random.key(1), config.test_tasks, config.shots)
+    fixed = jax.tree.map(lambda leaf: jnp.full(leaf.shape, config.inner_rate), theta)
+    curves = {}
+    for name in ON_SINUSOIDS:
+        print(f"Sinusoids: {name}, {config.iterations:,} iterations.", flush=True)
+        ended = _learned(
+            _on_sinusoids(name, model, loss, theta, config),
+            _start(name, theta, config.inner_rate),
+            lambda key: tasks.sinusoids(key, config.meta_batch, config.shots),
+            config.iterations,
+            config.sinusoid_implicit_steps if name == IMPLICIT else config.inner_steps,
+        )
+        found = ended["theta"], loss, ended.get("rate", fixed)
+        curves[name] = _tested(*found, tested, config.test_steps)
+    own = config.sinusoid_implicit_steps, config.sinusoid_proximity
+    curves[OWN_STEPS] = _tested(*found, tested, *own)
+    return curves
+
+
+def _network(config: Any) -> tuple[nn.Module, TaskLoss]:
+    """The network of the sinusoids, and its loss on one of them."""
     layers = [layer for width in config.hidden for layer in (nn.Dense(width), nn.relu)]
     model = nn.Sequential([*layers, nn.Dense(1)])
 
@@ -111,31 +136,36 @@ def sinusoids(config: Any) -> dict[str, np.ndarray]:
         outputs: Any = model.apply({"params": weights}, inputs)
         return jnp.mean((outputs - targets) ** 2)
 
-    theta = model.init(jax.random.key(0), jnp.zeros((1, 1)))["params"]
+    return model, loss
+
+
+def _on_sinusoids(
+    name: str, model: nn.Module, loss: TaskLoss, theta: Any, config: Any
+) -> shn.HyperOptimizer:
+    """A method of the sinusoids' problem.
+
+    That of implicit MAML solves with the Gauss-Newton curvature: a network's Hessian has negative
+    eigenvalues below −ρ, with which conjugate gradients run away.
+    """
     schedule = optax.cosine_decay_schedule(config.meta_learning_rate, config.iterations)
-    tested = tasks.sinusoids(jax.random.key(1), config.test_tasks, config.shots)
-    curves = {}
-    for name in ON_SINUSOIDS:
-        print(f"Sinusoids: {name}, {config.iterations:,} iterations.", flush=True)
-        implicit = name == IMPLICIT
-        proximity = config.sinusoid_proximity if implicit else 0.0
-        problem = _maml.problem(theta, loss, config.meta_batch, proximity)
-        rate = config.inner_rate
-        method = _maml.method(name, problem, rate, optax.adam(schedule), config.sinusoid_products)
-        ended = _learned(
-            _maml.from_theta(method) if implicit else method,
-            _start(name, theta, rate),
-            lambda key: tasks.sinusoids(key, config.meta_batch, config.shots),
-            config.iterations,
-            config.sinusoid_implicit_steps if implicit else config.inner_steps,
+    rate, optimizer = config.inner_rate, optax.adam(schedule)
+    given = theta, loss, config.meta_batch
+    if name != IMPLICIT:
+        return _maml.method(name, _maml.problem(*given), rate, optimizer)
+
+    def outputs(params: Any, batch: Any, key: jax.Array) -> jax.Array:
+        return jax.vmap(lambda weights, inputs: model.apply({"params": weights}, inputs))(
+            params, batch[0]
         )
-        rates = ended.get("rate", jax.tree.map(lambda leaf: jnp.full(leaf.shape, rate), theta))
-        found = ended["theta"], loss, rates
-        curves[name] = _tested(*found, tested, config.test_steps)
-        if implicit:
-            steps = config.sinusoid_implicit_steps
-            curves[OWN_STEPS] = _tested(*found, tested, steps, proximity)
-    return curves
+
+    curvature = gauss_newton(
+        outputs,
+        lambda made, batch: jnp.sum(jnp.mean((made - batch[1]) ** 2, axis=(1, 2))),
+        lambda params, hyperparams: _maml.penalty(params, hyperparams, config.sinusoid_proximity),
+    )
+    problem = _maml.proximal_problem(*given, config.sinusoid_proximity)
+    products = config.sinusoid_products
+    return _maml.from_theta(_maml.method(name, problem, rate, optimizer, products, curvature))
 
 
 def _tested(

@@ -1,8 +1,8 @@
 """A hypernet followed by a few steps of SGD, beside the hypernet alone and the steps alone.
 
-Every contender tunes one decay for each weight, from the same decay, on minibatches of the same size
-and for the same number of gradient evaluations. Its two step sizes are chosen by the same search on
-validation, of a quarter of that length, before.
+Every contender tunes one decay for each weight, from the same decay, on minibatches of the same
+size and for the same number of gradient evaluations. Its two step sizes are chosen by the same
+search on validation, of a quarter of that length, before.
 
 python -m experiments.unrolled_response --config=configs/unrolled_response.py --workdir=DIR
 """
