@@ -53,7 +53,7 @@ def draw(
                 )
                 panel.set_ylabel(labels[field])
         axes[0, column].set(xlabel="gradient evaluations per seed", title="Ring of 8 Gaussians")
-        axes[1, column].set_xlabel("seconds a seed")
+        axes[1, column].set_xlabel("seconds of processor time per seed")
     axes[0, 1].legend(fontsize=8)
     return figure
 

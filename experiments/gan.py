@@ -30,7 +30,7 @@ class Trained(NamedTuple):
 
     Attributes:
       gradients: gradient evaluations at each checkpoint, shape (E,).
-      seconds: of each seed, compilation apart, shape (E, S).
+      seconds: of processor time, of each seed, compilation apart, shape (E, S).
       samples: shape (E, S, n, 2).
       quality: of them, leaves of shape (E, S).
     """
@@ -129,9 +129,9 @@ def train(problem: Problem, player: Player, config: Any) -> Trained:
         key_first, key_rounds = jax.random.split(jax.random.key(seed))
         state, passed = first(key_first), 0.0
         for key in jax.random.split(key_rounds, config.checkpoints):
-            began = time.perf_counter()
+            began = time.process_time()
             state, made = jax.block_until_ready(compiled(state, key))
-            passed += time.perf_counter() - began
+            passed += time.process_time() - began
             seconds.append(passed)
             samples.append(np.asarray(made))
     shape = len(config.seeds), config.checkpoints

@@ -148,7 +148,7 @@ def test_points_of_the_ring_are_all_good_and_cover_it():
 def test_samples_are_counted_by_mode():
     on_mode = np.tile(ring.CENTERS[:3], (20, 1))  # 20 of each
     off = np.full((139, 2), 0.5)
-    one = ring.CENTERS[5:6] + np.array([[0.0, 0.059]])  # within 0.06, but one of 200 is less than 1 %
+    one = ring.CENTERS[5:6] + np.array([[0.0, 0.059]])  # within 0.06, but half a per cent
     found = ring.judged(np.concatenate([on_mode, off, one]), 0.02)
     assert found.modes == 3
     assert found.good == pytest.approx(61 / 200)
