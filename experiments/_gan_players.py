@@ -50,7 +50,7 @@ class Player(NamedTuple):
 
 
 def players(problem: Problem, config: Any) -> dict[str, Player]:
-    """All contenders, each with the discriminator's step size that its search chose."""
+    """The contenders that the config names, each with its own step size of the discriminator."""
 
     def optimizers(name: str, first: str = "hypernet_optimizer") -> dict[str, Any]:
         return {
@@ -71,7 +71,7 @@ def players(problem: Problem, config: Any) -> dict[str, Player]:
     steps = config.unrolled_steps
     answering = reading_samples(problem, config)
     plain = Hypernet(lambda key, params, hyperparams: problem.init(key), UNANSWERED.apply)
-    return {
+    known = {
         ALTERNATING: Player(alternating(problem, plain, **optimizers(ALTERNATING)), 1, 2),
         UNROLLED: Player(
             unrolled(problem, steps, **optimizers(UNROLLED, "optimizer")), steps, 3 * steps + 2
@@ -84,6 +84,7 @@ def players(problem: Problem, config: Any) -> dict[str, Player]:
             UNHEEDED,
         ),
     }
+    return {name: known[name] for name in config.contenders}
 
 
 def reading_samples(problem: Problem, config: Any) -> Hypernet:

@@ -39,9 +39,8 @@ def draw(
     axes[0, 0].legend(fontsize=8)
     labels = {"modes": "modes covered, of 8", "good": "share of good samples"}
     for column, field in enumerate(labels, start=1):
-        for name, (color, style), each in zip(
-            trained, zip(_plots.COLORS, _plots.STYLES, strict=True), trained.values(), strict=True
-        ):
+        looks = zip(_plots.COLORS, _plots.STYLES, trained.items(), strict=False)
+        for color, style, (name, each) in looks:
             values = getattr(each.quality, field)
             for panel, cost in (
                 (axes[0, column], each.gradients),

@@ -188,7 +188,9 @@ def rate(distances: np.ndarray) -> float:
 
 
 def ring_claims(trained: dict[str, Trained]) -> list[dict[str, Any]]:
-    """Claims about modes and good samples at the end, at equal numbers of gradients."""
+    """Claims about modes and good samples at the end, at equal gradients, of all contenders."""
+    if not {ALTERNATING, UNROLLED, HYPER_TRAINED, UNHEEDED} <= trained.keys():
+        return []
 
     def shown(*names: str) -> str:
         parts = []
