@@ -59,7 +59,11 @@ def get_config(size: str = "full") -> ConfigDict:
             "judged_samples": 100 if quick else 2_500,
             "momentum": 0.5,  # β₁ of Adam, for both networks
             "generator_rate": 1e-3,  # Adam
-            "rates": dict.fromkeys(CONTENDERS, 1e-3),  # of the discriminator or its hypernet: Adam
+            "rates": {  # Adam, of the discriminator or its hypernet
+                "alternating": 1e-3,
+                "unrolled": 1e-3,
+                "responding": 1e-3,
+            },
             "unrolled_steps": 5,
             "sampling_noise": 0.003,  # of the generator's weights, where the hypernet is trained
             "read_samples": 16 if quick else 128,  # that the hypernet reads

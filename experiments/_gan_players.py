@@ -52,37 +52,35 @@ class Player(NamedTuple):
 def players(problem: Problem, config: Any) -> dict[str, Player]:
     """The contenders that the config names, each with its own step size of the discriminator."""
 
-    def optimizers(name: str, first: str = "hypernet_optimizer") -> dict[str, Any]:
+    def optimizers(rate: float, first: str = "hypernet_optimizer") -> dict[str, Any]:
         return {
-            first: optax.adam(config.rates[name], b1=config.momentum),
+            first: optax.adam(rate, b1=config.momentum),
             "hyper_optimizer": optax.adam(config.generator_rate, b1=config.momentum),
         }
 
-    def responding(hypernet: Hypernet, name: str) -> Player:
+    def responding(hypernet: Hypernet) -> Player:
         method = shn.local_response(
             problem,
             hypernet,
             sampler=shn.samplers.local_gaussian(config.sampling_noise),
             samples=1,
-            **optimizers(name),
+            **optimizers(config.rates.responding),
         )
         return Player(method, 1, 2)
 
-    steps = config.unrolled_steps
+    steps, rates = config.unrolled_steps, config.rates
     answering = reading_samples(problem, config)
+    unheeded = answering._replace(
+        apply=lambda phi, lam: answering.apply(phi, jax.lax.stop_gradient(lam))
+    )
     plain = Hypernet(lambda key, params, hyperparams: problem.init(key), UNANSWERED.apply)
+    by_turns = alternating(problem, plain, **optimizers(rates.alternating))
+    ahead = unrolled(problem, steps, **optimizers(rates.unrolled, "optimizer"))
     known = {
-        ALTERNATING: Player(alternating(problem, plain, **optimizers(ALTERNATING)), 1, 2),
-        UNROLLED: Player(
-            unrolled(problem, steps, **optimizers(UNROLLED, "optimizer")), steps, 3 * steps + 2
-        ),
-        HYPER_TRAINED: responding(answering, HYPER_TRAINED),
-        UNHEEDED: responding(
-            answering._replace(
-                apply=lambda phi, lam: answering.apply(phi, jax.lax.stop_gradient(lam))
-            ),
-            UNHEEDED,
-        ),
+        ALTERNATING: Player(by_turns, 1, 2),
+        UNROLLED: Player(ahead, steps, 3 * steps + 2),
+        HYPER_TRAINED: responding(answering),
+        UNHEEDED: responding(unheeded),
     }
     return {name: known[name] for name in config.contenders}
 

@@ -23,7 +23,7 @@ def draw(
       trained: `gan.Trained` by contender.
     """
     figure, axes = plt.subplots(2, 3, figsize=(13, 7.5))
-    for panel, (game, factor) in zip(axes[:, 0], known.items(), strict=True):
+    for panel, (game, factor) in zip(axes[:, 0], known.items(), strict=False):
         found = {name: each for (which, name), each in distances.items() if which == game}
         for color, style, (name, each) in zip(
             _plots.COLORS, _plots.STYLES, found.items(), strict=True

@@ -9,6 +9,7 @@ and Efros (2018), "Dataset Distillation", arXiv:1811.10959.
 python -m experiments.distillation --config=configs/distillation.py --workdir=DIR
 """
 
+import functools
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -144,39 +145,34 @@ def accuracies(
     labels = jnp.eye(CLASSES)
     found: dict[str, list[float]] = {name: [] for name in (*images, ALL)}
     for hidden in ((), (config.hidden,)):
-        trained = scratch(hidden, data.test, config)
-
-        def on_ten(inputs: jax.Array, decay: jax.Array, trained: Any = trained) -> jax.Array:
-            return trained(Examples(inputs, labels), decay, None)
-
-        over_decays = jax.vmap(on_ten, (None, 0))
-        scores = np.asarray(jax.jit(jax.vmap(over_decays, (0, None)))(every, decays))
+        trained = scratch(hidden, config)
+        whole = functools.partial(trained, batch_size=config.batch_size)
+        over_decays = jax.vmap(trained, (None, 0, None))
+        over_all = jax.vmap(over_decays, (Examples(0, None), None, None))
+        scores = np.asarray(jax.jit(over_all)(Examples(every, labels), decays, data.test))
         ends = np.cumsum([len(drawn) for drawn in images.values()])[:-1]
         for name, part in zip(images, np.split(scores, ends), strict=True):
             own, *others = part.mean(0)
             found[name].append(float(own if name in LABELS.values() else max(others)))
-        whole = jax.jit(
-            lambda decay, trained=trained: trained(data.valid, decay, config.batch_size)
-        )
-        found[ALL].append(float(whole(decays.min())))
+        found[ALL].append(float(jax.jit(whole)(data.valid, decays.min(), data.test)))
     return {name: (linear, network) for name, (linear, network) in found.items()}
 
 
-def scratch(
-    hidden: tuple[int, ...], test: Examples, config: Any
-) -> Callable[[Examples, jax.Array, int | None], jax.Array]:
-    """`trained(examples, decay, batch_size)`, the test accuracy after training from scratch."""
+def scratch(hidden: tuple[int, ...], config: Any) -> Callable[..., jax.Array]:
+    """`trained(examples, decay, test, batch_size=None)`, the test accuracy of fresh weights."""
     layers = [layer for width in hidden for layer in (nn.Dense(width), nn.relu)]
     model = nn.Sequential([*layers, nn.Dense(CLASSES)])
     problem = shn.supervised(
         model,
-        test.inputs[:1],
+        jnp.zeros((1, PIXELS)),
         cross_entropy,
         lambda params, decay: shn.penalties.weight_decay(params, decay) / 2,
         space=shn.hyperparameters.log(),
     )
 
-    def trained(examples: Examples, decay: jax.Array, batch_size: int | None) -> jax.Array:
+    def trained(
+        examples: Examples, decay: jax.Array, test: Examples, batch_size: int | None = None
+    ) -> jax.Array:
         params = shn.train(
             problem,
             optax.adam(config.learning_rate),

@@ -6,15 +6,14 @@ import numpy as np
 import pytest
 
 from configs import unrolled_response as configs
-from experiments import _decay_problem, unrolled_response
+from experiments import _decay_problem, _unrolled_step_sizes, unrolled_response
 
 
-@pytest.mark.slow
 def test_what_it_runs_and_counts(data, tmp_path, monkeypatch):
     monkeypatch.setattr(_decay_problem, "load_data", lambda config: data)
+    monkeypatch.setattr(_unrolled_step_sizes, "search", lambda *arguments: [(1e-3, 0.01)])
     config = configs.get_config("quick")
-    config.update({"batch_size": 20, "hyper_rates": (0.01,), "hypernet_rates": (1e-3,)})
-    config.update({"inner_rates": (0.03,)})
+    config.batch_size = 20
     results = unrolled_response.run(config, tmp_path)
     (found,) = results["networks"].values()
     # Rounds of 10 + 1, 10 + 3 · 5 + 1, and 10 + 2 · 5 + 1, within 200.
