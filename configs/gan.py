@@ -10,10 +10,10 @@ to lose modes and unrolled ones to keep them; which of it shows depends on step 
 takes about half an hour of one core; it needs no data. `:quick` takes seconds, and judges no claim.
 
 Metz et al. train for 25,000 rounds, with 256 latent numbers and batches of 512. Here it is 16 and
-128, and 20,000 gradients for every contender: 10,000 rounds of alternating steps and 1,176 of
+128, and 15,000 gradients for every contender: 7,500 rounds of alternating steps and 882 of
 unrolled ones, which get as many rounds with
 
-    --config.contenders='("unrolled",)' --config.gradients=170_000
+    --config.contenders='("unrolled",)' --config.gradients=127_500
 
 The discriminator's step size was chosen between 3e-4 and 1e-3 by the modes, and then the good
 samples, of seed 100 after 15,000 gradients.
@@ -54,8 +54,8 @@ def get_config(size: str = "full") -> ConfigDict:
             "layers": 2,  # hidden ones
             "batch": 16 if quick else 128,  # points of the ring, and as many samples
             "contenders": CONTENDERS,
-            "gradients": 340 if quick else 20_000,  # of each contender and seed
-            "checkpoints": 2 if quick else 20,
+            "gradients": 340 if quick else 15_000,  # of each contender and seed
+            "checkpoints": 2 if quick else 15,
             "judged_samples": 100 if quick else 2_500,
             "momentum": 0.5,  # β₁ of Adam, for both networks
             "generator_rate": 1e-3,  # Adam

@@ -29,8 +29,9 @@ def draw(
             _plots.COLORS, _plots.STYLES, found.items(), strict=True
         ):
             panel.plot(each.mean(1), style, color=color, label=name)
-        rounds = np.arange(len(each))
-        closed = each[0].mean() * factor**rounds
+        first = next(iter(found.values()))
+        rounds = np.arange(len(first))
+        closed = first[0].mean() * factor**rounds
         panel.plot(
             rounds, closed, color="0.6", linewidth=4, alpha=0.5, zorder=0, label="known rate"
         )

@@ -93,7 +93,7 @@ def distilled(
     """The run of a method, whose λ are the images, shape (10, 784)."""
     problem = build(config)
     schedule = optax.cosine_decay_schedule(config.hyper_learning_rate, config.rounds)
-    both = {
+    both: dict[str, Any] = {
         "optimizer": optax.adam(config.learning_rate),
         "hyper_optimizer": optax.adam(schedule),
     }
@@ -142,14 +142,14 @@ def accuracies(
     """
     decays = jnp.exp(jnp.asarray([config.decay, *config.scratch_decays]))
     every = jnp.concatenate([jnp.asarray(drawn, jnp.float32) for drawn in images.values()])
-    labels = jnp.eye(CLASSES)
+    labels = jnp.broadcast_to(jnp.eye(CLASSES), (len(every), CLASSES, CLASSES))
     found: dict[str, list[float]] = {name: [] for name in (*images, ALL)}
     for hidden in ((), (config.hidden,)):
         trained = scratch(hidden, config)
         whole = functools.partial(trained, batch_size=config.batch_size)
         over_decays = jax.vmap(trained, (None, 0, None))
-        over_all = jax.vmap(over_decays, (Examples(0, None), None, None))
-        scores = np.asarray(jax.jit(over_all)(Examples(every, labels), decays, data.test))
+        over_all = jax.jit(jax.vmap(over_decays, (0, None, None)))
+        scores = np.asarray(over_all(Examples(every, labels), decays, data.test))
         ends = np.cumsum([len(drawn) for drawn in images.values()])[:-1]
         for name, part in zip(images, np.split(scores, ends), strict=True):
             own, *others = part.mean(0)

@@ -119,10 +119,11 @@ def sinusoids(config: Any) -> dict[str, np.ndarray]:
             config.iterations,
             config.sinusoid_implicit_steps if name == IMPLICIT else config.inner_steps,
         )
-        found = ended["theta"], loss, ended.get("rate", fixed)
-        curves[name] = _tested(*found, tested, config.test_steps)
-    own = config.sinusoid_implicit_steps, config.sinusoid_proximity
-    curves[OWN_STEPS] = _tested(*found, tested, *own)
+        theta_found, rates = ended["theta"], ended.get("rate", fixed)
+        curves[name] = _tested(theta_found, loss, rates, tested, config.test_steps)
+        if name == IMPLICIT:
+            own = config.sinusoid_implicit_steps, config.sinusoid_proximity
+            curves[OWN_STEPS] = _tested(theta_found, loss, rates, tested, *own)
     return curves
 
 
@@ -153,7 +154,7 @@ def _on_sinusoids(
     if name != IMPLICIT:
         return _maml.method(name, _maml.problem(*given), rate, optimizer)
 
-    def outputs(params: Any, batch: Any, key: jax.Array) -> jax.Array:
+    def outputs(params: Any, batch: Any, key: jax.Array) -> Any:
         return jax.vmap(lambda weights, inputs: model.apply({"params": weights}, inputs))(
             params, batch[0]
         )
