@@ -1,4 +1,4 @@
-"""A hypernet followed by a few steps of SGD, which the paper names as future work (section 6).
+"""A hypernet followed by a few steps of SGD, which the paper names as future work.
 
 Expect the steps to find the hypergradient that the paper's hypernet lacks for thousands of decays,
 and to end below the hypernet alone at as many gradient evaluations; against truncated unrolling of

@@ -87,7 +87,7 @@ def unrolled_response(
       TypeError: for something that is no problem, hypernet or optimizer.
 
     Reference:
-      Section 6 of arXiv:1802.09419, on future work.
+      Lorraine and Duvenaud (2018), arXiv:1802.09419, on future work.
     """
     inner = unconstrained(problem)
     (optimizer,) = validation.optimizer("unrolled_response", optimizer=optimizer)
