@@ -3,7 +3,7 @@
     L_train(w, λ) = cross-entropy of the ten images λ + (e⁻⁴/2) ‖w‖²,    L_valid on real images
 
 Lorraine, Vicol and Duvenaud (2020), "Optimizing Millions of Hyperparameters by Implicit
-Differentiation", arXiv:1911.02590, section 5.2. The first such distillation: Wang, Zhu, Torralba
+Differentiation", arXiv:1911.02590. The first such distillation: Wang, Zhu, Torralba
 and Efros (2018), "Dataset Distillation", arXiv:1811.10959.
 
 python -m experiments.distillation --config=configs/distillation.py --workdir=DIR
