@@ -81,10 +81,12 @@ def methods(problem: Problem, config: Any) -> dict[str, tuple[shn.HyperOptimizer
     """Ways of playing, each with the follower's steps in a round."""
     step = optax.sgd(config.step_size)
     both: dict[str, Any] = {"hypernet_optimizer": step, "hyper_optimizer": step}
+    updates = config.game_rounds * config.game_inner_steps
+    schedule = optax.cosine_decay_schedule(config.hypernet_learning_rate, updates)
     learned = shn.local_response(
         problem,
         shn.hypernets.linear(),
-        hypernet_optimizer=optax.adam(config.hypernet_learning_rate),
+        hypernet_optimizer=optax.adam(schedule),
         hyper_optimizer=step,
         sampler=shn.samplers.local_gaussian(config.game_sampling_scale),
     )

@@ -79,6 +79,8 @@ def test_the_known_rate_is_the_eigenvalue_s(config, game):
 
 
 def test_a_leader_who_learned_the_response_comes_to_the_equilibrium(config):
+    config = config.copy_and_resolve_references()
+    config.game_rounds = 400
     problem = _gan_games.build(GAMES["bilinear"], config)
     method, steps = _gan_games.methods(problem, config)[LEARNED]
     pair = _duopoly.paths(method, jnp.float32(0.1), (0, 1), 400, steps)
