@@ -38,6 +38,9 @@ def get_config(size: str = "full") -> ConfigDict:
             "meta_learning_rate": 1e-3,  # Adam on a cosine
             "inner_rate": 0.01,  # of the inner steps
             "inner_steps": 1,  # in training
+            "sinusoid_proximity": 2.0,  # of implicit MAML
+            "sinusoid_implicit_steps": 5 if quick else 20,
+            "sinusoid_products": 2 if quick else 5,
             "test_tasks": 20 if quick else 600,
             "test_steps": 10,  # inner steps in testing
         }

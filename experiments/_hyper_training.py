@@ -10,6 +10,7 @@ import optax
 
 import shohypernet as shn
 from shohypernet.batches import Data
+from shohypernet.hypernets import Hypernet
 from shohypernet.jacobians import ResponseJacobian
 from shohypernet.problem import Problem, param_shapes
 
@@ -43,15 +44,10 @@ def factorized(problem: Problem, settings: Any, start: float) -> shn.HyperOptimi
     As it is, λ = −7 in each of 79,510 inputs makes φ so badly scaled that the weights blow up or
     stand still.
     """
-    plain = shn.hypernets.factorized(init_scale=settings.init_scale)
-
-    def apply(hypernet_params: Any, hyperparams: Any) -> Any:
-        return plain.apply(hypernet_params, jax.tree.map(lambda leaf: leaf - start, hyperparams))
-
     updates = settings.rounds * settings.inner_steps
     return shn.local_response(
         problem,
-        shn.hypernets.Hypernet(plain.init, apply),
+        from_start(shn.hypernets.factorized(init_scale=settings.init_scale), start),
         hypernet_optimizer=optax.adam(
             optax.cosine_decay_schedule(settings.hypernet_learning_rate, updates)
         ),
@@ -59,6 +55,15 @@ def factorized(problem: Problem, settings: Any, start: float) -> shn.HyperOptimi
         sampler=shn.samplers.local_gaussian(settings.sampling_scale),
         samples=settings.samples,
     )
+
+
+def from_start(hypernet: Hypernet, start: float) -> Hypernet:
+    """The hypernet reading λ − start."""
+
+    def apply(hypernet_params: Any, hyperparams: Any) -> Any:
+        return hypernet.apply(hypernet_params, jax.tree.map(lambda leaf: leaf - start, hyperparams))
+
+    return Hypernet(hypernet.init, apply)
 
 
 def tuned(

@@ -21,13 +21,15 @@ from matplotlib.figure import Figure
 import shohypernet as shn
 from experiments import _launch, _maml, _plots, _results
 from experiments import _meta_tasks as tasks
-from experiments._maml import FIRST_ORDER, IMPLICIT, MAML, META_SGD
+from experiments._maml import FIRST_ORDER, IMPLICIT, MAML, META_SGD, TaskLoss
+from shohypernet.hypergradients.curvature import gauss_newton
 from shohypernet.problem import Problem
 
 NAME = "maml"
 NEAR = 0.01  # of a closed form, as a share of its norm
 ZERO = 4.25  # mean squared error of predicting 0 on sinusoids
-ON_SINUSOIDS = MAML, FIRST_ORDER, META_SGD
+OWN_STEPS = "implicit MAML, its own steps"
+ON_SINUSOIDS = MAML, FIRST_ORDER, META_SGD, IMPLICIT
 
 
 def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str, Any]:
@@ -70,8 +72,9 @@ def quadratics(
     for name in exact:
         print(f"Quadratic tasks: {name}.")
         implicit = name == IMPLICIT
-        problem = _maml.problem(
-            theta, tasks.quadratic_loss, config.tasks, config.proximity if implicit else 0.0
+        given = theta, tasks.quadratic_loss, config.tasks
+        problem = (
+            _maml.proximal_problem(*given, config.proximity) if implicit else _maml.problem(*given)
         )
         method = _maml.method(name, problem, config.rate, optax.adam(schedule))
         steps = config.implicit_steps if implicit else config.steps
@@ -97,7 +100,35 @@ def quadratics(
 
 
 def sinusoids(config: Any) -> dict[str, np.ndarray]:
-    """Test errors of each task after 0, 1, … inner steps, by method, shape (tasks, steps + 1)."""
+    """Test errors of each task after 0, 1, … inner steps, by method, shape (tasks, steps + 1).
+
+    All are tested by the same plain steps. Implicit MAML's own inner runs, of which there are more
+    and which are drawn back to θ, are tested besides.
+    """
+    model, loss = _network(config)
+    theta = model.init(jax.random.key(0), jnp.zeros((1, 1)))["params"]
+    tested = tasks.sinusoids(jax.random.key(1), config.test_tasks, config.shots)
+    fixed = jax.tree.map(lambda leaf: jnp.full(leaf.shape, config.inner_rate), theta)
+    curves = {}
+    for name in ON_SINUSOIDS:
+        print(f"Sinusoids: {name}, {config.iterations:,} iterations.", flush=True)
+        ended = _learned(
+            _on_sinusoids(name, model, loss, theta, config),
+            _start(name, theta, config.inner_rate),
+            lambda key: tasks.sinusoids(key, config.meta_batch, config.shots),
+            config.iterations,
+            config.sinusoid_implicit_steps if name == IMPLICIT else config.inner_steps,
+        )
+        theta_found, rates = ended["theta"], ended.get("rate", fixed)
+        curves[name] = _tested(theta_found, loss, rates, tested, config.test_steps)
+        if name == IMPLICIT:
+            own = config.sinusoid_implicit_steps, config.sinusoid_proximity
+            curves[OWN_STEPS] = _tested(theta_found, loss, rates, tested, *own)
+    return curves
+
+
+def _network(config: Any) -> tuple[nn.Module, TaskLoss]:
+    """The network of the sinusoids, and its loss on one of them."""
     layers = [layer for width in config.hidden for layer in (nn.Dense(width), nn.relu)]
     model = nn.Sequential([*layers, nn.Dense(1)])
 
@@ -106,28 +137,47 @@ def sinusoids(config: Any) -> dict[str, np.ndarray]:
         outputs: Any = model.apply({"params": weights}, inputs)
         return jnp.mean((outputs - targets) ** 2)
 
-    theta = model.init(jax.random.key(0), jnp.zeros((1, 1)))["params"]
+    return model, loss
+
+
+def _on_sinusoids(
+    name: str, model: nn.Module, loss: TaskLoss, theta: Any, config: Any
+) -> shn.HyperOptimizer:
+    """A method of the sinusoids' problem.
+
+    That of implicit MAML solves with the Gauss-Newton curvature: a network's Hessian has negative
+    eigenvalues below −ρ, with which conjugate gradients run away.
+    """
     schedule = optax.cosine_decay_schedule(config.meta_learning_rate, config.iterations)
-    tested = tasks.sinusoids(jax.random.key(1), config.test_tasks, config.shots)
-    curves = {}
-    for name in ON_SINUSOIDS:
-        print(f"Sinusoids: {name}, {config.iterations:,} iterations.")
-        problem = _maml.problem(theta, loss, config.meta_batch)
-        ended = _learned(
-            _maml.method(name, problem, config.inner_rate, optax.adam(schedule)),
-            _start(name, theta, config.inner_rate),
-            lambda key: tasks.sinusoids(key, config.meta_batch, config.shots),
-            config.iterations,
-            config.inner_steps,
+    rate, optimizer = config.inner_rate, optax.adam(schedule)
+    given = theta, loss, config.meta_batch
+    if name != IMPLICIT:
+        return _maml.method(name, _maml.problem(*given), rate, optimizer)
+
+    def outputs(params: Any, batch: Any, key: jax.Array) -> Any:
+        return jax.vmap(lambda weights, inputs: model.apply({"params": weights}, inputs))(
+            params, batch[0]
         )
-        fixed = jax.tree.map(lambda leaf: jnp.full(leaf.shape, config.inner_rate), theta)
-        rates = ended.get("rate", fixed)
 
-        def adapt(task: Any, query: Any, theta: Any = ended["theta"], rates: Any = rates) -> Any:
-            return _maml.adapted(theta, loss, rates, task, query, config.test_steps)
+    curvature = gauss_newton(
+        outputs,
+        lambda made, batch: jnp.sum(jnp.mean((made - batch[1]) ** 2, axis=(1, 2))),
+        lambda params, hyperparams: _maml.penalty(params, hyperparams, config.sinusoid_proximity),
+    )
+    problem = _maml.proximal_problem(*given, config.sinusoid_proximity)
+    products = config.sinusoid_products
+    return _maml.from_theta(_maml.method(name, problem, rate, optimizer, products, curvature))
 
-        curves[name] = np.asarray(jax.jit(jax.vmap(adapt))(*tested))
-    return curves
+
+def _tested(
+    theta: Any, loss: TaskLoss, rates: Any, tested: Any, steps: int, proximity: float = 0.0
+) -> np.ndarray:
+    """Errors of every task on its query, shape (tasks, steps + 1)."""
+
+    def adapt(task: Any, query: Any) -> jax.Array:
+        return _maml.adapted(theta, loss, rates, task, query, steps, proximity)
+
+    return np.asarray(jax.jit(jax.vmap(adapt))(*tested))
 
 
 def _start(name: str, theta: Any, rate: float) -> dict[str, Any]:
@@ -148,8 +198,7 @@ def _learned(
 ) -> dict[str, Any]:
     """λ in natural units after all rounds, each on tasks of its own.
 
-    `fit` draws training and validation batches apart, but a task's query belongs to its support.
-    """
+    `fit` draws training and validation batches apart, but a task's query belongs to its support."""
     assert method.problem is not None
     given: Problem = method.problem
 
@@ -220,8 +269,8 @@ def draw(losses: dict[str, float], curves: dict[str, np.ndarray]) -> Figure:
     left.set_yticks(range(len(names)), names)
     left.invert_yaxis()
     left.set(xlabel="mean loss after the inner steps", title="Quadratic tasks")
-    looks = zip(_plots.COLORS, _plots.STYLES, curves.items(), strict=False)
-    for color, style, (name, errors) in looks:
+    for color, style, name in zip(_plots.COLORS, _plots.STYLES, ON_SINUSOIDS, strict=True):
+        errors = curves[name]
         mean, error = errors.mean(0), errors.std(0) / np.sqrt(len(errors))
         steps = np.arange(len(mean))
         right.plot(steps, mean, style, color=color, label=name)

@@ -49,6 +49,7 @@ from shohypernet.hypertraining import (
     local_response,
     self_tuning,
     simultaneous,
+    unrolled_response,
 )
 from shohypernet.problem import Problem
 from shohypernet.reporting import Report, report
@@ -114,4 +115,5 @@ __all__ = [
     "train",
     "truncated",
     "unrolled",
+    "unrolled_response",
 ]

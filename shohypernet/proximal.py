@@ -90,8 +90,8 @@ def gradient(
         in natural units, to it.
 
     Returns:
-      A function from λ to an optimizer, as `implicit`, `unrolled`, `truncated`, `forward` and
-      `real_time` take it. `train` takes the optimizer that it makes of one λ.
+      A function from λ to an optimizer, as `implicit`, `unrolled`, `truncated`, `forward`,
+      `real_time` and `drmad` take it. `train` takes the optimizer that it makes of one λ.
 
     Raises:
       ValueError: if the step size is not above 0.

@@ -7,7 +7,7 @@ import numpy as np
 import pages
 import pytest
 import scipy.optimize
-from sklearn.linear_model import ElasticNet
+from sklearn.linear_model import ElasticNet, LogisticRegression
 
 import shohypernet as shn
 
@@ -84,3 +84,22 @@ def test_the_initialization_is_the_closed_form_of_maml(names):
     weights = (1 - 0.4 * curvatures) ** 2 * curvatures
     expected = np.sum(weights * centers, axis=0) / np.sum(weights, axis=0)
     np.testing.assert_allclose(names["theta"], expected, atol=1e-4)
+
+
+def test_the_generator_has_the_moments_of_the_data(names):
+    real, found = names["real"], names["generator"]
+    assert float(found["mean"]) == pytest.approx(real.mean(), abs=0.1)
+    assert float(found["spread"]) == pytest.approx(real.std(), abs=0.1)
+
+
+def test_distilled_images_train_another_program_s_model(names):
+    """By scikit-learn's logistic regression, beside ten real images."""
+    test, train = names["digits"].test, names["digits"].train
+    labels = np.argmax(train.targets, axis=1)
+    first = [np.flatnonzero(labels == label)[0] for label in range(10)]
+
+    def accuracy(images):
+        model = LogisticRegression(C=5.0).fit(np.asarray(images), np.arange(10))
+        return model.score(np.asarray(test.inputs), np.argmax(test.targets, axis=1))
+
+    assert accuracy(names["images"]) > max(0.75, accuracy(train.inputs[np.array(first)]) + 0.2)

@@ -18,6 +18,7 @@ from shohypernet import (
     linear_solvers,
     losses,
     penalties,
+    proximal,
     supervised,
 )
 from shohypernet.hyperparameters import log
@@ -30,13 +31,14 @@ TRACKED = 2  # batches for products with it
 HYPERPARAMS = 3  # numbers in λ
 PRODUCTS = 2  # with the Hessian
 CANDIDATES = 5  # to choose λ from
+UNROLLED = 2  # steps from a hypernet's weights
 
 
-def _global_response(problem, params, optimizer):
+def _global_response(problem, params, optimizer, inner=None):
     return shn.global_response(
         problem,
         hypernets.mlp((4,)),
-        hypernet_optimizer=optimizer,
+        hypernet_optimizer=inner or optimizer,
         hyper_optimizer=optimizer,
         sampler=gaussian(-3.0, 1.0),
         hypernet_rounds=1,
@@ -44,11 +46,11 @@ def _global_response(problem, params, optimizer):
     )
 
 
-def _exploring_response(problem, params, optimizer):
+def _exploring_response(problem, params, optimizer, inner=None):
     return shn.exploring_response(
         problem,
         hypernets.bayesian(hypernets.linear()),
-        hypernet_optimizer=optimizer,
+        hypernet_optimizer=inner or optimizer,
         hyper_optimizer=optimizer,
         candidates=gaussian(-3.0, 1.0),
         sampler=local_gaussian(0.1),
@@ -58,10 +60,23 @@ def _exploring_response(problem, params, optimizer):
     )
 
 
-def _local_response(problem, params, optimizer):
+def _local_response(problem, params, optimizer, inner=None):
     return shn.local_response(
         problem,
         hypernets.linear(),
+        hypernet_optimizer=inner or optimizer,
+        hyper_optimizer=optimizer,
+        sampler=local_gaussian(0.1),
+        samples=SAMPLES,
+    )
+
+
+def _unrolled_response(problem, params, optimizer, inner=None):
+    return shn.unrolled_response(
+        problem,
+        hypernets.linear(),
+        optimizer=inner or optimizer,
+        unrolled_steps=UNROLLED,
         hypernet_optimizer=optimizer,
         hyper_optimizer=optimizer,
         sampler=local_gaussian(0.1),
@@ -69,20 +84,20 @@ def _local_response(problem, params, optimizer):
     )
 
 
-def _simultaneous(problem, params, optimizer):
+def _simultaneous(problem, params, optimizer, inner=None):
     return shn.simultaneous(
         problem,
         hypernets.factorized(2),
-        hypernet_optimizer=optimizer,
+        hypernet_optimizer=inner or optimizer,
         hyper_optimizer=optimizer,
     )
 
 
 def _centered(jacobian):
-    return lambda problem, params, optimizer: shn.centered_response(
+    return lambda problem, params, optimizer, inner=None: shn.centered_response(
         problem,
         jacobian(problem, params, optimizer),
-        optimizer=optimizer,
+        optimizer=inner or optimizer,
         hyper_optimizer=optimizer,
     )
 
@@ -97,16 +112,24 @@ def _kronecker(problem, params, optimizer):
 
 
 def _gradient_method(build, **options):
-    return lambda problem, params, optimizer: build(
-        problem, optimizer=optimizer, hyper_optimizer=optimizer, **options
+    return lambda problem, params, optimizer, inner=None: build(
+        problem, optimizer=inner or optimizer, hyper_optimizer=optimizer, **options
     )
 
 
-# Each method from a problem, its params and an optimizer for all there is to move.
+def _hoag(problem, *, optimizer, hyper_optimizer, **options):
+    """It steps λ by itself, and the weights by the optimizer."""
+    del hyper_optimizer
+    return shn.hoag(problem, optimizer=optimizer, **options)
+
+
+# Each method from a problem, its params and an optimizer for all there is to move; another may be
+# given for the weights, or for the hypernet that makes them.
 METHODS = {
     "global_response": _global_response,
     "exploring_response": _exploring_response,
     "local_response": _local_response,
+    "unrolled_response": _unrolled_response,
     "simultaneous": _simultaneous,
     "centered_response, linearized": _centered(_linearized),
     "centered_response, Kronecker": _centered(_kronecker),
@@ -120,9 +143,7 @@ METHODS = {
         problem, learning_rate=1e-2, momentum=0.9, hyper_optimizer=optimizer
     ),
     "drmad": _gradient_method(shn.drmad),
-    "back_optimization": lambda problem, params, optimizer: shn.back_optimization(
-        problem, optimizer=optimizer, hyper_optimizer=optimizer
-    ),
+    "back_optimization": _gradient_method(shn.back_optimization),
     "implicit": _gradient_method(shn.implicit, solver=linear_solvers.conjugate_gradient(PRODUCTS)),
     "implicit, Nyström": _gradient_method(
         shn.implicit, solver=linear_solvers.nystrom(PRODUCTS, damping=0.1)
@@ -131,12 +152,8 @@ METHODS = {
     "saba": _gradient_method(shn.saba, train_blocks=3, valid_blocks=5),
     "f2sa": _gradient_method(shn.f2sa, multiplier=10.0),
     "f2sa, symmetric": _gradient_method(shn.f2sa, multiplier=10.0, symmetric=True),
-    "hoag": lambda problem, params, optimizer: shn.hoag(
-        problem,
-        optimizer=optimizer,
-        learning_rate=1e-2,
-        tolerance=lambda k: jnp.float32(0),
-        solver_steps=PRODUCTS,
+    "hoag": _gradient_method(
+        _hoag, learning_rate=1e-2, tolerance=lambda k: jnp.float32(0), solver_steps=PRODUCTS
     ),
 }
 
@@ -145,6 +162,7 @@ GRADIENT_EVALUATIONS = {
     "global_response": [SAMPLES * INNER_STEPS, 1, 1],
     "exploring_response": [SAMPLES * INNER_STEPS + 1 + CANDIDATES + 2] * ROUNDS,
     "local_response": [SAMPLES * INNER_STEPS + 1] * ROUNDS,
+    "unrolled_response": [SAMPLES * INNER_STEPS + 3 * UNROLLED + 1] * ROUNDS,
     "simultaneous": [INNER_STEPS + 1] * ROUNDS,
     "centered_response, linearized": [INNER_STEPS + 1 + 2 * SAMPLES * INNER_STEPS] * ROUNDS,
     "centered_response, Kronecker": [INNER_STEPS + 2 + LOOK + 3 * TRACKED] * ROUNDS,
@@ -346,3 +364,54 @@ def test_gradient_evaluations_are_those_documented_and_those_taken(
     (_, infos), taken = derivatives.passes(run, step, state, key, batches)
     assert infos.gradient_evaluations.tolist() == GRADIENT_EVALUATIONS[name]
     assert taken == sum(GRADIENT_EVALUATIONS[name]) + UNCOUNTED.get(name, 0)
+
+
+# With a proximal optimizer of the weights (`proximal.gradient`), which goes with λ.
+PROXIMAL = {
+    "unrolled",
+    "truncated",
+    "forward",
+    "real_time",
+    "drmad",
+    "implicit",
+    "implicit, Nyström",
+}
+
+
+@pytest.fixture(scope="module")
+def sparse():
+    """A lasso with a log decay for each weight."""
+    lasso = proximal.lasso()
+
+    def mean_squared_error(params, batch):
+        return losses.mean_squared_error(batch[0] @ params, batch[1])
+
+    problem = Problem(
+        init=lambda key: jnp.ones((4, 2)),
+        train_loss=lambda params, decay, batch, key: (
+            mean_squared_error(params, batch) + lasso.penalty(params, decay)
+        ),
+        valid_loss=lambda params, decay, batch: mean_squared_error(params, batch),
+        space=log(),
+    )
+    return problem, proximal.gradient(lasso, 0.1)
+
+
+def test_a_proximal_optimizer_makes_zeros_or_is_refused_in_words(name, sparse, batches, key):
+    """One decay is 30, so that its weight is 0 after a step; the others are next to nothing."""
+    problem, steps = sparse
+    params, sgd = jnp.ones((4, 2)), optax.sgd(0.1)
+    if name == "reversible":
+        pytest.skip("it has steps of its own, and no optimizer of the weights to give")
+    if name not in PROXIMAL:
+        with pytest.raises(TypeError, match=r"\w+\(\) needs \w*optimizer .*A proximal optimizer"):
+            METHODS[name](problem, params, sgd, steps)
+        return
+    method = METHODS[name](problem, params, sgd, steps)
+    start = jnp.full((4, 2), -8.0).at[0, 0].set(jnp.log(30.0))
+    after, info = jax.jit(method.step)(key, method.init(key, start), *batches)
+    chex.assert_tree_all_finite(info)
+    weights, moved = np.asarray(method.weights(after)), np.asarray(after.hyperparams != start)
+    assert np.argwhere(weights == 0).tolist() == [[0, 0]]
+    assert np.delete(moved.ravel(), 0).all()
+    assert not moved[0, 0]  # for where a weight is 0, a little more or less of its decay is nothing

@@ -145,13 +145,13 @@ def _optimizer_advice(name: str, value: Any) -> str:
     if hasattr(value, "regularizer"):
         return (
             f"{needs}. A proximal optimizer goes with λ: give it to implicit(), unrolled(), "
-            "truncated(), forward() or real_time(), and what it makes of one λ to train()."
+            "truncated(), forward(), real_time() or drmad(), and what it makes of one λ to train()."
         )
     if callable(value):
         return (
             f"{needs}. If it makes an optimizer, call it. A step size or momentum that depends on "
             "λ doesn't move the minimum of the training loss, so that only unrolled(), "
-            "truncated(), forward(), real_time() and search.run() can tune it."
+            "truncated(), forward(), real_time(), drmad() and search.run() can tune it."
         )
     return f"{needs}, such as optax.adam(1e-3)."
 

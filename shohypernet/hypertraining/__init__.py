@@ -12,6 +12,7 @@ from shohypernet.hypertraining._local_response import local_response
 from shohypernet.hypertraining._predicted_losses import predicted_losses
 from shohypernet.hypertraining._self_tuning import self_tuning
 from shohypernet.hypertraining._simultaneous import simultaneous
+from shohypernet.hypertraining._unrolled_response import unrolled_response
 from shohypernet.hypertraining._updates import shared_minibatch, sliced_minibatch
 from shohypernet.hypertraining._variational import variational
 
@@ -29,4 +30,5 @@ __all__ = [
     "sliced_minibatch",
     "thompson",
     "variational",
+    "unrolled_response",
 ]

@@ -126,6 +126,37 @@ def test_adapted_losses_are_those_of_steps_by_hand(task):
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+def test_proximal_steps_tend_to_implicit_maml_s_weights(task):
+    """(A + ρI) w = A c + ρθ."""
+    one = jax.tree.map(lambda part: jnp.asarray(part[0], jnp.float32), task)
+    theta = np.array([0.3, -1.0, 2.0])
+    matrix, center = task.curvatures[0], task.centers[0]
+    best = np.linalg.solve(matrix + 0.5 * np.eye(3), matrix @ center + 0.5 * theta)
+    loss = (best - center) @ matrix @ (best - center) / 2
+    found = _maml.adapted(
+        jnp.float32(theta), tasks.quadratic_loss, jnp.full(3, 0.2), one, one, 100, proximity=0.5
+    )
+    assert float(found[-1]) == pytest.approx(loss, rel=1e-4)
+
+
+def test_implicit_maml_s_drawn_tasks_start_from_theta(task):
+    """A round after another task's is as good as a first round."""
+    on_device = jax.tree.map(lambda part: jnp.asarray(part, jnp.float32), task)
+    problem = _maml.proximal_problem(jnp.zeros(3), tasks.quadratic_loss, len(task.centers), 0.5)
+    method = _maml.method(_maml.IMPLICIT, problem, 0.2, optax.sgd(0.0), products=3)
+    step = jax.jit(_maml.from_theta(method).step)
+    key = jax.random.key(0)
+    first = method.init(key, {"theta": jnp.ones(3)})
+    first = first._replace(inner=first.inner._replace(params=jnp.ones((len(task.centers), 3))))
+    batches = jax.tree.map(lambda part: jnp.stack([part] * 2), on_device)
+    other = jax.tree.map(lambda part: 1 + part, batches)
+    after, _ = step(key, first, other, on_device)
+    assert np.all(after.inner.params != 1)
+    again, _ = step(key, after, batches, on_device)
+    expected, _ = jax.jit(method.step)(key, first, batches, on_device)
+    np.testing.assert_allclose(again.inner.params, expected.inner.params, rtol=1e-6)
+
+
 def test_sinusoids_have_one_amplitude_and_phase_for_support_and_query(key):
     support, query = tasks.sinusoids(key, 500, 10)
     x, y = (
