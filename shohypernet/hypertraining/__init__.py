@@ -29,6 +29,6 @@ __all__ = [
     "simultaneous",
     "sliced_minibatch",
     "thompson",
-    "variational",
     "unrolled_response",
+    "variational",
 ]
