@@ -31,7 +31,7 @@ def get_config(data: str = "mnist_5k") -> ConfigDict:
             # σ² of the squared error as a likelihood: about the loss that is reached.
             "noise": 0.01,
             # Single log decays, each trained on all images.
-            "decays": (-9.0, -8.0, -7.0, -6.0) if full else (-8.0, -7.0, -6.0, -5.0, -4.0),
+            "decays": (-9.0, -8.5, -8.0, -7.5, -7.0, -6.5) if full else (-7.5, -7.0, -6.5, -6.0),
             # How a network is trained at one λ.
             "training": {
                 "steps": 20 if quick else 6_000,  # of each run
