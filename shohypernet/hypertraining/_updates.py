@@ -216,13 +216,15 @@ def _init(
     hyperparams: Hyperparams,
 ) -> HypernetState:
     hyperparams = typed(hyperparams)
-    hypernet_params = hypernet.init(key, problems.param_shapes(problem), hyperparams)
+    # Folded in, so that a φ drawn as in the paper has the numbers that it had without weights.
+    params, model_state = problems.initialize(problem, jax.random.fold_in(key, 1))
+    hypernet_params = hypernet.init(key, params, hyperparams)
     return HypernetState(
         hyperparams=hyperparams,
         hypernet_params=hypernet_params,
         hyper_opt_state=hyper_optimizer.init(hyperparams),
         hypernet_opt_state=hypernet_optimizer.init(hypernet_params),
-        model_state=problems.initialize(problem, key)[1],
+        model_state=model_state,
     )
 
 
