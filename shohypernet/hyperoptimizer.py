@@ -51,6 +51,9 @@ class HyperOptimizer(NamedTuple):
         minibatches by itself; `fit` then refuses batch sizes.
       waiting: `waiting(state)`, whether all rounds so far were of a phase that leaves λ̂ where it
         starts, for one state or many: that λ̂ stands still is no fault then.
+      weights_at: `weights_at(state, hyperparams, train_batch) -> params`, the weights that the
+        method's model of the response predicts for another λ, unconstrained; None for a method that
+        has no such model. The batch is for a slope that depends on training examples.
     """
 
     init: Callable[[Key, Hyperparams], Any]
@@ -60,3 +63,4 @@ class HyperOptimizer(NamedTuple):
     problem: Problem | None = None
     whole_batches: bool = False
     waiting: Callable[[Any], Any] = _never
+    weights_at: Callable[[Any, Hyperparams, Batch], Params] | None = None

@@ -124,6 +124,7 @@ def self_tuning(
         attrgetter("model_state"),
         problem,
         waiting=made.waiting,
+        weights_at=made.weights_at,
     )
 
 
@@ -189,8 +190,16 @@ class _SelfTuning(NamedTuple):
     def weights(self, state: SelfTuningState) -> Params:
         if self.network.linearized:
             return state.params
-        flat = ravel_pytree(state.hyperparams)[0]
-        return structured.weights_at(self.network.layers, state.responses, state.params, flat)
+        return self.weights_at(state, state.hyperparams)
+
+    def weights_at(
+        self, state: SelfTuningState, hyperparams: Hyperparams, train_batch: Batch = None
+    ) -> Params:
+        del train_batch
+        moved = ravel_pytree(hyperparams)[0]
+        if self.network.linearized:
+            moved = moved - ravel_pytree(state.hyperparams)[0]
+        return structured.weights_at(self.network.layers, state.responses, state.params, moved)
 
     def waiting(self, state: SelfTuningState) -> Any:
         return state.rounds <= self.warmup_rounds
