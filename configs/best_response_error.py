@@ -26,11 +26,11 @@ def get_config(data: str = "mnist_5k") -> ConfigDict:
             "encodings": ("paper", "standardized") if quick else encodings,
             # The hypernets: Adam, falling to 0 on a cosine, from the best of these for each.
             "hypernet_learning_rates": (1e-3,) if quick else (1e-3, 3e-3, 1e-2),
-            "steps": 20 if quick else 3_000,  # updates of each hypernet
+            "steps": 20 if quick else 2_000,  # updates of each hypernet
             "samples": 4,  # λ for each update
             "batch_size": 10 if quick else 100,
             # The models that they are held against, each trained from new weights.
-            "held_out": 3 if quick else 20,  # λ, drawn from p(λ)
+            "held_out": 3 if quick else 12,  # λ, drawn from p(λ)
             "learning_rate": 3e-2,  # Adam, falling to 0 on a cosine
             "train_steps": 20 if quick else 2_000,  # on all training images
             "seed": 0,

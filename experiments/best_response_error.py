@@ -108,7 +108,7 @@ def build(number: int, config: Any) -> tuple[Problem, Any]:
         start["smoothing"] = jnp.float32(np.sqrt(np.prod(config.smoothing)))
 
     def loss(params: Any, images: jax.Array, targets: jax.Array) -> jax.Array:
-        logits = images @ params["kernel"] + params["bias"]
+        logits = images @ params["kernel"] + params["bias"][None]
         return jnp.mean(optax.softmax_cross_entropy(logits, targets))
 
     def train_loss(params: Any, hyperparams: Any, batch: Any, key: jax.Array) -> jax.Array:

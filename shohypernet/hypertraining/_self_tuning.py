@@ -146,12 +146,16 @@ class _SelfTuning(NamedTuple):
         count = ravel_pytree(hyperparams)[0].size
         responses = structured.init(key_response, network.layers, trained.params, count, started)
         phi: Any = responses
+        params = trained.params
+        if not network.linearized:  # so that the weights at λ₀ are the model's, whatever they add
+            at_start = -ravel_pytree(hyperparams)[0]
+            params = structured.weights_at(network.layers, responses, params, at_start)
         raw = float(np.log(np.expm1(self.scale)))
         scales = jax.tree.map(lambda leaf: jnp.full_like(leaf, raw), hyperparams)
         return SelfTuningState(
             hyperparams=hyperparams,
             scales=scales,
-            params=trained.params,
+            params=params,
             responses=responses,
             hyper_opt_state=optimizers.hyperparams.init(hyperparams),
             scale_opt_state=optimizers.hyperparams.init(scales),
