@@ -3,7 +3,7 @@ NOW     := $(shell date +%Y%m%d-%H%M%S)
 FIGURES := loss_manifold global_best_response local_best_response large medium deeper_networks \
   weights_versus_loss hypernet_capacity
 COMPARISONS := tuned_regularization self_tuning hyper_cleaning unrolled_comparison hypergradient_fidelity \
-  network_fidelity search_baselines
+  network_fidelity search_baselines hypernet_start best_response_error
 WORLDS := games stackelberg_prediction elastic_net sparse_group_lasso maml \
   overfit_validation
 

@@ -127,7 +127,7 @@ def centered_response(
     return HyperOptimizer(
         functools.partial(_init, inner, jacobian, optimizer, hyper_optimizer),
         step,
-        attrgetter("params"),
+        lambda state: state.params,
         attrgetter("model_state"),
         problem,
         weights_at=functools.partial(_weights_at, inner, jacobian, optimizer),
