@@ -121,7 +121,8 @@ def response(curve: Curve) -> Any:
 
 def _name_axis(axis: Any, set_scale: Any, name: str, values: np.ndarray) -> None:
     axis.set_label_text(name or "λ")
-    if min(values) > 0 and max(values) > 10 * min(values):
+    even = np.allclose(np.diff(values), np.diff(values)[:1])
+    if min(values) > 0 and max(values) > 10 * min(values) and not even:
         set_scale("log")
 
 

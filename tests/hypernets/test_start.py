@@ -1,5 +1,6 @@
 """Where hypernets start, without a scale for φ: at the model's weights, with a small response."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +11,7 @@ from jax.flatten_util import ravel_pytree
 import shohypernet as shn
 from shohypernet.hypernets import elementwise, factorized, gated, linear, mlp, structured
 
+SGD = optax.sgd(0.1)
 rng = np.random.default_rng(0)
 PARAMS = {"kernel": np.float32(rng.normal(size=(40, 50))), "bias": jnp.zeros(50)}
 DECAYS = jax.tree.map(lambda leaf: jnp.full(leaf.shape, -7.0), PARAMS)
@@ -81,7 +83,7 @@ def test_a_run_starts_at_a_draw_of_the_model_s_weights(key):
         valid_loss=lambda w, lam, x: jnp.sum((w["w"] - x) ** 2),
         space=shn.hyperparameters.log(),
     )
-    options = {"hypernet_optimizer": optax.sgd(0.1), "hyper_optimizer": optax.sgd(0.1)}
+    options = {"hypernet_optimizer": SGD, "hyper_optimizer": SGD}
     for method in (
         shn.local_response(
             problem, structured(), sampler=shn.samplers.local_gaussian(0.1), **options
@@ -90,3 +92,20 @@ def test_a_run_starts_at_a_draw_of_the_model_s_weights(key):
     ):
         state = method.init(key, jnp.float32(-7.0))
         np.testing.assert_allclose(method.weights(state)["w"], 3.0, rtol=1e-6)
+
+
+def test_self_tuning_starts_at_the_model_s_weights_in_either_form(key):
+    model = nn.Dense(3, kernel_init=nn.initializers.constant(0.5))
+    problem = shn.supervised(
+        model,
+        jnp.zeros((1, 2)),
+        shn.losses.mean_squared_error,
+        shn.penalties.weight_decay,
+        space=shn.hyperparameters.log(),
+    )
+    for linearized in (True, False):
+        method = shn.self_tuning(problem, optimizer=SGD, hyper_optimizer=SGD, linearized=linearized)
+        state = method.init(key, jnp.float32(-7.0))
+        np.testing.assert_allclose(method.weights(state)["kernel"], 0.5, rtol=1e-6)
+        moved = method.weights_at(state, jnp.float32(5.0))["kernel"]
+        assert np.all(moved == 0.5) == linearized  # which responds to nothing yet
