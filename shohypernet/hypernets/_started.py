@@ -42,7 +42,8 @@ class StartedParams(NamedTuple):
     """φ of a hypernet that starts at the model's weights.
 
     Attributes:
-      start: λ₀, which isn't trained.
+      start: λ₀, whose gradient is zero. An optimizer that decays all of φ, such as `adamw`, decays
+        it too, which W (λ − λ₀) + b makes up for.
       response: φ of h.
     """
 
