@@ -74,9 +74,10 @@ def dense(
         )
 
     def start(drawn: DenseParams, params: Params) -> DenseParams:
-        # For inputs of length 1, in the first layer, or of size 1 each, behind it.
+        # For inputs of length 1, in the first layer, or of size 1 each, behind it. No bias is below
+        # 0, so that every ReLU of the first is open at λ₀, and closes on one side of it.
         hidden = [
-            (kernel / (kernel.shape[1] ** 0.5 if i else 1.0), bias)
+            (kernel / (kernel.shape[1] ** 0.5 if i else 1.0), jnp.abs(bias))
             for i, (kernel, bias) in enumerate(drawn.hidden)
         ]
         first = hidden[0][0] if hidden else jax.tree.leaves(drawn.kernels)[0][:-1].T
