@@ -6,7 +6,8 @@ COMPARISONS := tuned_regularization self_tuning hyper_regularization hyper_clean
   unrolled_response hypergradient_fidelity network_fidelity search_baselines distillation
 WORLDS := games gan stackelberg_prediction elastic_net sparse_group_lasso maml character_model \
   overfit_validation
-HYPERNETS := hypernetwork_mnist chunked_hypernet smash uncertain_response exploration
+HYPERNETS := hypernet_start best_response_error hypernetwork_mnist chunked_hypernet smash \
+  uncertain_response exploration
 
 DATA         ?= mnist_5k
 DEMO_FLAGS   ?=

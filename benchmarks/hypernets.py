@@ -85,11 +85,13 @@ def methods(problem: Problem) -> dict[str, shn.HyperOptimizer]:
         "the same, 1 iteration": centered(jacobians.kronecker(iterations=1)),
         "the same, 2 products": centered(jacobians.kronecker(products=2)),
         "centered, elementwise": centered(
-            jacobians.linearized(hypernets.elementwise(), optimizer=adam)
+            jacobians.linearized(
+                hypernets.elementwise(init_scale=hypernets.PAPER_INIT_SCALE), optimizer=adam
+            )
         ),
         "factorized (paper)": shn.local_response(
             problem,
-            hypernets.factorized(),
+            hypernets.factorized(init_scale=hypernets.PAPER_INIT_SCALE),
             hypernet_optimizer=adam,
             hyper_optimizer=adam,
             sampler=shn.samplers.local_gaussian(0.003),

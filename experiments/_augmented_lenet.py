@@ -28,7 +28,7 @@ class LeNet(nn.Module):
     """Two convolutions and three dense layers, with dropout behind all but the last.
 
     Attributes:
-      channels: of the two convolutions.
+      channels: of the two convolutions, or of fewer.
       hidden: units of the two hidden dense layers.
     """
 
@@ -39,7 +39,9 @@ class LeNet(nn.Module):
     def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
         """Logits of flat images, shape (n, pixels)."""
         made = inputs.reshape(-1, *IMAGE_SHAPE, 1)
-        for i, (channels, padding) in enumerate(zip(self.channels, ("SAME", "VALID"), strict=True)):
+        for i, (channels, padding) in enumerate(
+            zip(self.channels, ("SAME", "VALID"), strict=False)
+        ):
             made = nn.relu(nn.Conv(channels, (5, 5), padding=padding, name=f"conv_{i}")(made))
             made = nn.max_pool(made, (2, 2), (2, 2))
             # A channel at a time.

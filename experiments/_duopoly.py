@@ -61,7 +61,7 @@ def nash(config: Any) -> tuple[float, float]:
 
 def methods(problem: Problem, config: Any) -> dict[str, shn.HyperOptimizer]:
     """All that play as the leader, by name; the last one is gradient play."""
-    linear = shn.hypernets.linear()
+    linear = shn.hypernets.linear(init_scale=shn.hypernets.PAPER_INIT_SCALE)
     learned: dict[str, Any] = {
         "hypernet_optimizer": optax.adam(config.hypernet_learning_rate),
         "hyper_optimizer": optax.sgd(config.hyper_learning_rate),

@@ -19,6 +19,7 @@ from shohypernet.linear_solvers import Solver, conjugate_gradient, identity, neu
 from shohypernet.problem import Problem, unconstrained
 
 MOMENTUM = 0.9
+SCALE = hypernets.PAPER_INIT_SCALE
 PAPER, KRONECKER = "hypernet, factorized (paper)", "centered, Kronecker"
 
 
@@ -72,11 +73,17 @@ def entries(problem: Problem, config: Any) -> list[Entry]:
 def _hypernets(problem: Problem, config: Any) -> Iterable[Entry]:
     """Hyper-training as in the paper, and with hypernets centered at λ̂."""
     builds = {
-        PAPER: functools.partial(_local, hypernets.factorized()),
-        "hypernet, structured (STN)": functools.partial(_local, hypernets.structured()),
-        "centered, factorized": functools.partial(_learned, hypernets.factorized()),
-        "centered, structured (Delta-STN)": functools.partial(_learned, hypernets.structured()),
-        "centered, elementwise": functools.partial(_learned, hypernets.elementwise()),
+        PAPER: functools.partial(_local, hypernets.factorized(init_scale=SCALE)),
+        "hypernet, structured (STN)": functools.partial(
+            _local, hypernets.structured(init_scale=SCALE)
+        ),
+        "centered, factorized": functools.partial(_learned, hypernets.factorized(init_scale=SCALE)),
+        "centered, structured (Delta-STN)": functools.partial(
+            _learned, hypernets.structured(init_scale=SCALE)
+        ),
+        "centered, elementwise": functools.partial(
+            _learned, hypernets.elementwise(init_scale=SCALE)
+        ),
         "centered, Kronecker, 1 iteration": functools.partial(_kronecker, 1),
         KRONECKER: functools.partial(_kronecker, config.kronecker_iterations),
     }

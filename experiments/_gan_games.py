@@ -85,7 +85,7 @@ def methods(problem: Problem, config: Any) -> dict[str, tuple[shn.HyperOptimizer
     schedule = optax.cosine_decay_schedule(config.hypernet_learning_rate, updates)
     learned = shn.local_response(
         problem,
-        shn.hypernets.linear(),
+        shn.hypernets.linear(init_scale=shn.hypernets.PAPER_INIT_SCALE),
         hypernet_optimizer=optax.adam(schedule),
         hyper_optimizer=step,
         sampler=shn.samplers.local_gaussian(config.game_sampling_scale),

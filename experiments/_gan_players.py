@@ -87,7 +87,7 @@ def players(problem: Problem, config: Any) -> dict[str, Player]:
 
 def reading_samples(problem: Problem, config: Any) -> Hypernet:
     """The hypernet that reads s(λ); it starts from the discriminator's own initial weights."""
-    structured = shn.hypernets.structured()
+    structured = shn.hypernets.structured(init_scale=shn.hypernets.PAPER_INIT_SCALE)
     keys = jax.random.split(jax.random.key(config.hypernet_seed), 4)
     latents = jax.random.normal(keys[0], (config.read_samples, config.latent))
     frequencies = jax.random.normal(keys[1], (2, config.features)) / config.feature_width

@@ -21,7 +21,7 @@ HYPER_EPSILON = 1e-15
 
 def paper(problem: Problem, settings: Any, *, simultaneous: bool = False) -> shn.HyperOptimizer:
     """The factorized linear hypernet, by Algorithm 3, or by 4 if simultaneous."""
-    hypernet = shn.hypernets.factorized()
+    hypernet = shn.hypernets.factorized(init_scale=shn.hypernets.PAPER_INIT_SCALE)
     optimizer = optax.adam(settings.hypernet_learning_rate)
     hyper_optimizer = optax.adam(settings.hyper_learning_rate)
     if simultaneous:

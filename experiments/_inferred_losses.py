@@ -95,7 +95,9 @@ def learn_all(
     resume: bool,
 ) -> dict[str, Learned]:
     """Every hypernet by its name; `fixed` is one for each set of points."""
-    linear, relu = shn.hypernets.linear(), shn.hypernets.mlp((config.relu_units,))
+    scale = shn.hypernets.PAPER_INIT_SCALE
+    linear = shn.hypernets.linear(init_scale=scale)
+    relu = shn.hypernets.mlp((config.relu_units,), init_scale=scale)
 
     def learn(name: str, hypernet: Hypernet, sampler: Sampler, seeds: Sequence[int]) -> Learned:
         return _learn(

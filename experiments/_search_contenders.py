@@ -121,10 +121,11 @@ def hyper_train_centered(problem: Problem, data: Data, count: int, config: Any) 
 
 def hyper_train(problem: Problem, data: Data, count: int, config: Any) -> Curve:
     """Algorithm 3 with the paper's hypernets."""
-    hypernet, learning_rate = shn.hypernets.linear(), config.hypernet_learning_rate
+    scale, learning_rate = shn.hypernets.PAPER_INIT_SCALE, config.hypernet_learning_rate
+    hypernet = shn.hypernets.linear(init_scale=scale)
     scale = config.sampling_scale
     if count == EVERY_WEIGHT:
-        hypernet = shn.hypernets.factorized(config.rank)
+        hypernet = shn.hypernets.factorized(config.rank, init_scale=scale)
         learning_rate = config.factorized_learning_rate
         scale = config.factorized_sampling_scale
     rounds = config.budget // (config.samples * config.inner_steps + 1)

@@ -130,7 +130,7 @@ def encoded(hypernet: Hypernet, config: Any) -> Hypernet:
 def bayesian(config: Any) -> Hypernet:
     """The Bayesian hypernet of both experiments: linear in the waves."""
     return shn.hypernets.bayesian(
-        encoded(shn.hypernets.linear(), config),
+        encoded(shn.hypernets.linear(init_scale=shn.hypernets.PAPER_INIT_SCALE), config),
         prior=shn.hypernets.gaussian_prior(config.prior_scale),
         init_deviation=config.init_deviation,
     )

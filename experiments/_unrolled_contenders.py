@@ -110,7 +110,7 @@ def _hyper_trained(problem: Problem, config: Any) -> Method:
     def build(inner_rate: Any, hyper_rate: Any) -> shn.HyperOptimizer:
         return shn.local_response(
             problem,
-            shn.hypernets.factorized(),
+            shn.hypernets.factorized(init_scale=shn.hypernets.PAPER_INIT_SCALE),
             hypernet_optimizer=optax.adam(inner_rate),
             hyper_optimizer=_hyper_optimizer(hyper_rate),
             sampler=shn.samplers.local_gaussian(config.sampling_scale),

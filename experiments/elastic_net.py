@@ -137,7 +137,7 @@ def method(
         learning_rate = optax.cosine_decay_schedule(config.hypernet_learning_rate, rounds * steps)
         return shn.local_response(
             problem,
-            shn.hypernets.linear(),
+            shn.hypernets.linear(init_scale=shn.hypernets.PAPER_INIT_SCALE),
             hypernet_optimizer=optax.adam(learning_rate),
             hyper_optimizer=hyper_optimizer,
             sampler=shn.samplers.local_gaussian(config.sampling_scale),

@@ -88,7 +88,7 @@ def zero_sum(payoffs: np.ndarray, config: Any) -> Played:
     problem = _zero_sum.leader_problem(payoffs, config.temperature)
     method = shn.local_response(
         problem,
-        shn.hypernets.linear(),
+        shn.hypernets.linear(init_scale=shn.hypernets.PAPER_INIT_SCALE),
         hypernet_optimizer=optax.adam(config.hypernet_learning_rate),
         hyper_optimizer=optax.sgd(config.leader_learning_rate),
         sampler=shn.samplers.local_gaussian(config.leader_sampling_scale),

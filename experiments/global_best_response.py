@@ -27,7 +27,7 @@ LOSS_TOLERANCE = 0.02  # of the cross-validated loss, at every cross from λ = 0
 def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str, Any]:
     """Train one hypernet for all decays, draw its curve over the crosses, then move λ̂."""
     problem, data = _small_problem.build(config)
-    hypernet = shn.hypernets.mlp(config.hypernet_hidden)
+    hypernet = shn.hypernets.mlp(config.hypernet_hidden, init_scale=shn.hypernets.PAPER_INIT_SCALE)
     result = _tuned(problem, hypernet, data, config, workdir / "fit", resume=resume)
     print("Cross-validating.")
     crosses = _small_problem.cross_validate(problem, data, config)

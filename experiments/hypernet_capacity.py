@@ -76,7 +76,7 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
         found, spent = [], []
         for width in config.widths:
             print(f"{LABELS[name]}: a hypernet of width {width}.")
-            hypernet = shn.hypernets.mlp((width,))
+            hypernet = shn.hypernets.mlp((width,), init_scale=shn.hypernets.PAPER_INIT_SCALE)
             result = train_hypernet(
                 case.problem,
                 hypernet,

@@ -108,12 +108,13 @@ def _builders(problem: Problem, config: Any) -> dict[str, Callable[..., shn.Hype
         )
 
     learned = jacobians.linearized(
-        hypernets.elementwise(), optimizer=cosine(config.jacobian_learning_rate)
+        hypernets.elementwise(init_scale=hypernets.PAPER_INIT_SCALE),
+        optimizer=cosine(config.jacobian_learning_rate),
     )
     paper = functools.partial(
         shn.local_response,
         problem,
-        hypernets.factorized(),
+        hypernets.factorized(init_scale=hypernets.PAPER_INIT_SCALE),
         hypernet_optimizer=optax.adam(config.hypernet_learning_rate),
         sampler=shn.samplers.local_gaussian(config.sampling_scale),
         samples=2,

@@ -58,6 +58,9 @@ class HyperOptimizer(NamedTuple):
         starts, for one state or many: that λ̂ stands still is no fault then.
       rejected: `rejected(state)`: how many of its own estimates, such as of the curvature, weren't
         finite and were left out, for one state or many; `fit` warns of them.
+      weights_at: `weights_at(state, hyperparams, train_batch) -> params`, the weights that the
+        method's model of the response predicts for another λ, unconstrained; None for a method that
+        has no such model. The batch is for a slope that depends on training examples.
     """
 
     init: Callable[[Key, Hyperparams], Any]
@@ -68,3 +71,4 @@ class HyperOptimizer(NamedTuple):
     whole_batches: bool = False
     waiting: Callable[[Any], Any] = _never
     rejected: Callable[[Any], Any] = _none_rejected
+    weights_at: Callable[[Any, Hyperparams, Batch], Params] | None = None

@@ -6,23 +6,15 @@ Each function returns a `matplotlib.figure.Figure`, to be shown, changed or save
 """
 
 import functools
-from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from shohypernet import hyperparameters as hp
-from shohypernet import inner_loop
 from shohypernet._internal import validation
 from shohypernet._internal.trees import by_path
-from shohypernet.batches import Data
 from shohypernet.fitting import History, Result
-from shohypernet.hyperoptimizer import HyperOptimizer
-from shohypernet.problem import Problem
+from shohypernet.response import Curve
 from shohypernet.search import SearchResult, best_so_far
-from shohypernet.types import Hyperparams
 
 MOST_PANELS = 24
 # Dark to light, so that they stay apart in gray.
@@ -92,59 +84,46 @@ def hyperparams(result: Result) -> Any:
     return figure
 
 
-def response(
-    problem: Problem,
-    method: HyperOptimizer,
-    result: Result,
-    data: Data,
-    change: Callable[[Hyperparams, float], Hyperparams],
-    values: Sequence[float],
-    *,
-    label: str = "hyperparameter",
-) -> Any:
-    """Losses that a hypernet predicts for other hyperparameters, at w_φ(λ), without any training.
+def response(curve: Curve) -> Any:
+    """Losses predicted at other hyperparameters, and where the run ended.
 
-    It is to be trusted as far as λ was sampled about λ̂.
+    Along one axis a line for each split; along two the validation loss as a map.
 
     Args:
-      problem: of the run.
-      method: of the run, with a hypernet, such as `local_response`.
-      result: of the run, of one seed, with its state.
-      data: the three splits.
-      change: `change(hyperparams, value) -> hyperparams`, in natural units, such as
-        `lambda λ, x: λ | {"dropout": x}`.
-      values: numbers for `change`, on the horizontal axis.
-      label: of that axis.
+      curve: of `response.slice`, or of `response.curve` along one number.
 
     Raises:
-      ValueError: for a result of several seeds, or without a state.
+      ValueError: for a curve of several hyperparameters, which has no axis.
     """
-    if isinstance(result.seeds, tuple) or result.state is None:
-        raise ValueError(
-            "plots.response() needs the result of one seed with its state: result.seed(i) of a "
-            "run, not of a file."
-        )
-    tuned = jax.tree.map(jnp.asarray, result.hyperparams)
-
-    @jax.jit
-    def at(changed: Hyperparams) -> Any:
-        state = result.state._replace(hyperparams=changed)
-        natural = hp.decode(problem.space, changed)
-        weights = method.weights(state), method.model_state(state)
-        own = problem._replace(space=hp.UNCONSTRAINED, metrics=None)
-        return inner_loop.evaluate(own, *weights, natural, data).losses
-
-    found = [at(hp.encode(problem.space, change(tuned, value))) for value in values]
+    validation.require(
+        bool(curve.axes),
+        "plots.response() draws a slice along one or two hyperparameters, or a curve of one; a "
+        "curve of several has no axis: see its losses.",
+    )
     figure, (axes,) = _panels(1, size=(6.4, 4.0))
-    for name, color in (("train", GRAY), ("valid", BLUE), ("test", RED)):
-        if getattr(found[0], name) is not None:
-            axes.plot(values, [getattr(each, name) for each in found], label=name, color=color)
-    axes.set_xlabel(label)
-    axes.set_ylabel("predicted loss")
-    if min(values) > 0 and max(values) > 10 * min(values):
-        axes.set_xscale("log")
+    (name, values), *second = curve.axes.items()
+    tuned = list(curve.tuned.values())
+    _name_axis(axes.xaxis, axes.set_xscale, name, values)
+    if second:
+        _name_axis(axes.yaxis, axes.set_yscale, *second[0])
+        drawn = axes.contourf(values, second[0][1], curve.losses.valid.T, levels=20)
+        figure.colorbar(drawn, label="predicted validation loss")
+        axes.plot(*tuned, "o", color=RED, label="where the run ended")
+    else:
+        for name, color in (("train", GRAY), ("valid", BLUE), ("test", RED)):
+            if getattr(curve.losses, name) is not None:
+                axes.plot(values, getattr(curve.losses, name), label=name, color=color)
+        axes.axvline(tuned[0], color="0.3", linestyle=":", label="where the run ended")
+        axes.set_ylabel("predicted loss")
     axes.legend()
     return figure
+
+
+def _name_axis(axis: Any, set_scale: Any, name: str, values: np.ndarray) -> None:
+    axis.set_label_text(name or "λ")
+    even = np.allclose(np.diff(values), np.diff(values)[:1])
+    if min(values) > 0 and max(values) > 10 * min(values) and not even:
+        set_scale("log")
 
 
 def search(result: SearchResult) -> Any:

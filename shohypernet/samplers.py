@@ -11,9 +11,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from shohypernet import hyperparameters as hp
 from shohypernet._internal import random, validation
 from shohypernet._internal.validation import require, require_bounds
-from shohypernet.types import Hyperparams, Key
+from shohypernet.types import Hyperparams, Key, Space
 
 Sampler = Callable[[Key, Hyperparams], Hyperparams]
 
@@ -55,6 +56,19 @@ def uniform(low: float, high: float) -> Sampler:
         return jax.tree.map(lambda leaf: low + (high - low) * leaf, noise)
 
     return sample
+
+
+def prior(space: Space) -> Sampler:
+    """Sampler of a fixed p(λ), the prior of each spec of a space: wide ranges, each its own.
+
+    Args:
+      space: tree of specs, a prefix of the hyperparameters' tree: usually `problem.space`.
+
+    Raises:
+      ValueError: if the space holds an integer or a category.
+    """
+    hp.require_differentiable(space)
+    return lambda key, hyperparams: hp.sample(key, space, hyperparams)
 
 
 def fixed_set(points: Any) -> Sampler:

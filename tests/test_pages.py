@@ -172,6 +172,8 @@ def test_the_response_is_learned(tmp_path, monkeypatch):
     names = pages.run("docs/response.md")
     plt.close(names["figure"])
     assert (tmp_path / "response.png").exists()
+    assert (tmp_path / "curve.png").exists()
+    assert names["error"].max() < 0.1
     inputs, targets = (np.asarray(part, np.float64) for part in names["data"].train)
     weights = np.asarray(names["exact"](-1.0), np.float64)
     gradient = inputs.T @ (inputs @ weights - targets) / 20 + np.exp(-1.0) * weights

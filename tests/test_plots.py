@@ -91,18 +91,22 @@ def test_hyperparameters_have_a_panel_for_each_array(result):
         plots.hyperparams(result)
 
 
-def test_the_response_at_the_tuned_is_the_run_s_own(problem, method, result, data):
+def test_a_response_and_where_the_run_ended(method, result, data):
     one = result.seed(0)
     tuned = float(one.hyperparams["decay"]["bias"])
-
-    def change(lam, x):
-        return lam | {"decay": lam["decay"] | {"bias": x}}
-
-    drawn = lines(plots.response(problem, method, one, data, change, [tuned, 100 * tuned]))
-    np.testing.assert_allclose(drawn["valid"][0, 1], one.history.valid_loss[-1], rtol=1e-5)
-    assert drawn["train"][1, 1] != drawn["train"][0, 1]
-    with pytest.raises(ValueError, match="with its state"):
-        plots.response(problem, method, one._replace(state=None), data, change, [1.0])
+    values = [tuned, 100 * tuned]
+    curve = shn.response.slice(method, one, data, {"decay.bias": values})
+    drawn = lines(plots.response(curve))
+    np.testing.assert_allclose(drawn["valid"], np.stack([values, curve.losses.valid], 1))
+    np.testing.assert_allclose(drawn["where the run ended"][:, 0], tuned)
+    both = shn.response.slice(method, one, data, {"decay.bias": values, "unit": [0.5, 1.0, 2.0]})
+    figure = plots.response(both)
+    assert figure.axes[0].get_xlabel() == "decay.bias"
+    assert figure.axes[0].get_ylabel() == "unit"
+    end = lines(figure)["where the run ended"]
+    np.testing.assert_allclose(end, [[tuned, float(one.hyperparams["unit"])]])
+    with pytest.raises(ValueError, match="a curve of several has no axis"):
+        plots.response(curve._replace(axes={}))
 
 
 @pytest.fixture(scope="module")

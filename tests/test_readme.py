@@ -9,7 +9,7 @@ import sys
 
 from pages import blocks, shortened
 
-OWN, DRAWN, AGAIN, MANY = blocks("docs/flax_model.md")
+OWN, DRAWN, WHAT_IF, AGAIN, MANY = blocks("docs/flax_model.md")
 
 # Of the report's trainings two are long enough to tell.
 SURVIVES = """
@@ -36,8 +36,9 @@ def test_the_examples_run_and_what_the_first_finds_survives_training_again(tmp_p
     """From other weights and on more images."""
     own = shortened(OWN, steps=("600", 300), warmup_rounds=("100", 50))
     again = shortened(AGAIN, steps=("3_000", 20))
+    program = own + DRAWN + WHAT_IF + again + SURVIVES + MANY + MOVED
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", own + DRAWN + again + SURVIVES + MANY + MOVED],
+        [sys.executable, "-W", "error", "-c", program],
         cwd=tmp_path,
         env=os.environ | {"XLA_FLAGS": ""},
         text=True,
@@ -45,4 +46,5 @@ def test_the_examples_run_and_what_the_first_finds_survives_training_again(tmp_p
     )
     assert done.returncode == 0, done.stderr
     assert "dropout" in done.stdout
+    assert (tmp_path / "what_if.png").exists()
     assert "test loss at the tuned" in done.stdout

@@ -7,6 +7,7 @@ import pytest
 from distributions import DRAWS, assert_follows
 from scipy import stats
 
+from shohypernet import hyperparameters as hp
 from shohypernet import samplers
 
 CENTER = {"scalar": jnp.array(5.0), "vector": (jnp.array([-1.0, 2.0]),)}
@@ -48,6 +49,16 @@ def test_clipped(key):
     np.testing.assert_array_equal(drawn, np.clip(sampler(key, jnp.zeros(DRAWS)), -100.0, 4.0))
     at_bound = int((drawn == 4.0).sum())
     assert stats.binomtest(at_bound, DRAWS, stats.norm.sf(1.0)).pvalue > 1e-3
+
+
+def test_a_prior_has_a_range_for_each_hyperparameter(key):
+    space = {"scalar": hp.log(prior=(1e-3, 10.0)), "vector": hp.real(2.0, 0.5)}
+    drawn = jax.vmap(samplers.prior(space), (0, None))(jax.random.split(key, DRAWS), CENTER)
+    low, high = np.log(1e-3), np.log(10.0)
+    assert_follows(drawn["scalar"], stats.uniform(low, high - low))
+    assert_follows(drawn["vector"][0][:, 1], stats.norm(2.0, 0.5))
+    with pytest.raises(ValueError, match="gradients cannot move"):
+        samplers.prior(hp.integer(1, 3))
 
 
 def test_fixed_set_draws_each_point_alike_and_whole(key):

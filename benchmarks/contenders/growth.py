@@ -108,9 +108,10 @@ def plain(problem: Problem) -> GrowthContender:
 
 def sampling(problem: Problem, samples: int) -> dict[str, GrowthContender]:
     """Algorithm 3 with the hypernets that are trained on sampled λ."""
+    scale = shn.hypernets.PAPER_INIT_SCALE
     hypernets = {
-        FACTORIZED: shn.hypernets.factorized(RANK),
-        ELEMENTWISE: shn.hypernets.elementwise(),
+        FACTORIZED: shn.hypernets.factorized(RANK, init_scale=scale),
+        ELEMENTWISE: shn.hypernets.elementwise(init_scale=scale),
     }
     found = {}
     for name, hypernet in hypernets.items():

@@ -65,10 +65,12 @@ def problem_of(setting: Setting) -> shn.Problem:
 def method_of(setting: Setting, problem: shn.Problem) -> shn.HyperOptimizer:
     """Algorithm 3, likewise."""
     optimizer = {"sgd": optax.sgd, "adam": optax.adam}[setting.optimizer]
-    hypernets = shn.hypernets
+    hypernets, scale = shn.hypernets, shn.hypernets.PAPER_INIT_SCALE
     return shn.local_response(
         problem,
-        hypernets.factorized(setting.rank) if setting.rank else hypernets.linear(),
+        hypernets.factorized(setting.rank, init_scale=scale)
+        if setting.rank
+        else hypernets.linear(init_scale=scale),
         hypernet_optimizer=optimizer(setting.learning_rate),
         hyper_optimizer=optax.adam(
             setting.hyper_learning_rate, *problems.ADAM_DECAYS, eps=problems.ADAM_EPSILON

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from shohypernet.types import Hyperparams, Key, Params
 
 PAPER_INIT_SCALE = 0.01
+"""Standard deviation of the initial φ in the paper."""
 
 
 class Posterior(NamedTuple):
@@ -32,8 +33,9 @@ class Hypernet(NamedTuple):
     """A model of the best response, w_φ(λ) ≈ argmin_w L_train(w, λ), with λ unconstrained.
 
     Attributes:
-      init: `init(key, params, hyperparams) -> hypernet_params` φ, from the weights to be made or
-        their `jax.ShapeDtypeStruct`s: any tree of floating-point arrays.
+      init: `init(key, params, hyperparams) -> hypernet_params` φ, from fresh weights of the model,
+        of the form to be made, and the λ that the run starts from: any tree of floating-point
+        arrays.
       apply: `apply(hypernet_params, hyperparams) -> params` w, for one λ; `vmap` gives many.
       posterior: of φ, where φ is a distribution, whose mean is what `apply` takes.
     """

@@ -12,7 +12,7 @@ arXiv:1505.05424. Kingma, Salimans and Welling (2015), "Variational Dropout and 
 Reparameterization Trick", arXiv:1506.02557.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,9 @@ import jax.numpy as jnp
 from shohypernet._internal import random, validation
 from shohypernet.hypernets._base import Hypernet, Posterior, ravel
 from shohypernet.hypernets._dense import DenseParams
+from shohypernet.hypernets._encoded import EncodedParams
 from shohypernet.hypernets._priors import Prior, gaussian_prior
+from shohypernet.hypernets._started import StartedParams
 from shohypernet.types import Hyperparams, Key, Params
 
 INIT_DEVIATION = 0.001
@@ -28,7 +30,12 @@ UNIT_PRIOR = gaussian_prior()
 
 
 class BayesianParams(NamedTuple):
-    """q(φ) of `bayesian`: μ and ρ, trees like the φ of the hypernet inside."""
+    """q(φ) of `bayesian`.
+
+    Attributes:
+      mean: μ, a tree like the φ of the hypernet inside.
+      rho: ρ of what is drawn, which is all but λ₀ and the numbers of an encoding.
+    """
 
     mean: Params
     rho: Params
@@ -80,26 +87,49 @@ def bayesian(
     def init(key: Key, params: Params, hyperparams: Hyperparams) -> BayesianParams:
         mean = hypernet.init(key, params, hyperparams)
         rho = jnp.log(jnp.expm1(init_deviation))
-        return BayesianParams(mean, jax.tree.map(lambda leaf: jnp.full_like(leaf, rho), mean))
+        return BayesianParams(
+            mean, jax.tree.map(lambda leaf: jnp.full_like(leaf, rho), _drawn(mean))
+        )
 
     def apply(hypernet_params: BayesianParams, hyperparams: Hyperparams) -> Params:
         return hypernet.apply(hypernet_params.mean, hyperparams)
 
     def draw(key: Key, hypernet_params: BayesianParams) -> BayesianParams:
-        drawn = _normal(key, hypernet_params.mean, hypernet_params.deviation)
-        return hypernet_params._replace(mean=drawn)
+        mean, deviation = hypernet_params.mean, hypernet_params.deviation
+        drawn = _normal(key, _drawn(mean), deviation)
+        return hypernet_params._replace(mean=_with_drawn(mean, drawn))
 
     def weights(key: Key, hypernet_params: BayesianParams, hyperparams: Hyperparams) -> Params:
-        if local and isinstance(hypernet_params.mean, DenseParams):
+        if local and isinstance(_drawn(hypernet_params.mean), DenseParams):
             return _drawn_outputs(key, hypernet, hypernet_params, hyperparams)
         return apply(draw(key, hypernet_params), hyperparams)
 
     def divergence(key: Key, hypernet_params: BayesianParams) -> jax.Array:
-        mean, deviation = hypernet_params.mean, hypernet_params.deviation
+        mean, deviation = _drawn(hypernet_params.mean), hypernet_params.deviation
         each = jax.tree.map(prior.divergence, _normal(key, mean, deviation), mean, deviation)
         return jnp.sum(ravel(each))
 
     return Hypernet(init, apply, Posterior(draw, weights, divergence))
+
+
+def _drawn(hypernet_params: Any) -> Any:
+    """The part of φ that has a distribution."""
+    match hypernet_params:
+        case StartedParams():
+            return _drawn(hypernet_params.response)
+        case EncodedParams():
+            return _drawn(hypernet_params.hypernet)
+    return hypernet_params
+
+
+def _with_drawn(hypernet_params: Any, drawn: Any) -> Any:
+    """φ with another such part."""
+    match hypernet_params:
+        case StartedParams(response=inside):
+            return hypernet_params._replace(response=_with_drawn(inside, drawn))
+        case EncodedParams(hypernet=inside):
+            return hypernet_params._replace(hypernet=_with_drawn(inside, drawn))
+    return drawn
 
 
 def _normal(key: Key, mean: Params, deviation: Params) -> Params:
@@ -113,16 +143,20 @@ def _drawn_outputs(
 ) -> Params:
     """Weights drawn given the hidden layers, which are drawn as they are."""
     key_hidden, key_outputs = jax.random.split(key)
-    mean, deviation = hypernet_params.mean, hypernet_params.deviation
+    mean, deviation = _drawn(hypernet_params.mean), hypernet_params.deviation
     mean = mean.replace(hidden=_normal(key_hidden, mean.hidden, deviation.hidden))
-    made = hypernet.apply(mean, hyperparams)
+
+    def applied(mean: DenseParams) -> Params:
+        return hypernet.apply(_with_drawn(hypernet_params.mean, mean), hyperparams)
+
+    made = applied(mean)
     # What enters the last layer, as the output of one with an identity for a kernel.
     rows = jax.tree.leaves(mean.kernels)[0].shape[0]
     identity = jnp.eye(rows)
     features = mean.replace(
         kernels=identity, shapes=(identity[0].shape,), dtypes=(str(identity.dtype),)
     )
-    squared = jnp.square(hypernet.apply(features, hyperparams))
+    squared = jnp.square(applied(features))
     variances = jax.tree.map(
         lambda leaf, kernel: (squared.astype(kernel.dtype) @ jnp.square(kernel)).reshape(
             leaf.shape

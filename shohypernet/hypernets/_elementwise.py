@@ -6,11 +6,11 @@ w_φ(λ) = u ∘ λ + b
 from typing import NamedTuple
 
 import jax
-import optax
 
 from shohypernet import penalties
-from shohypernet._internal import random, validation
-from shohypernet.hypernets._base import PAPER_INIT_SCALE, Hypernet, require_floating
+from shohypernet._internal import random
+from shohypernet.hypernets._base import Hypernet, require_floating
+from shohypernet.hypernets._started import RESPONSE, Form, size, started
 from shohypernet.types import Hyperparams, Key, Params
 
 
@@ -21,11 +21,11 @@ class ElementwiseParams(NamedTuple):
     offset: Params
 
 
-def elementwise(*, init_scale: float = PAPER_INIT_SCALE) -> Hypernet:
-    """w_φ(λ) = u ∘ λ + b, with u and b shaped like the weights and φ ~ N(0, init_scale²).
+def elementwise(*, init_scale: float | None = None) -> Hypernet:
+    """w_φ(λ) = u ∘ λ + b, with u and b shaped like the weights.
 
     Args:
-      init_scale: standard deviation of the initial φ.
+      init_scale: standard deviation of the initial φ; None for a start at the model's weights.
 
     Returns:
       A Hypernet with 2·D numbers for D weights, for hyperparameters that are a prefix of the
@@ -35,17 +35,22 @@ def elementwise(*, init_scale: float = PAPER_INIT_SCALE) -> Hypernet:
     Raises:
       ValueError: for a negative scale.
     """
-    validation.not_negative("elementwise", init_scale=init_scale)
 
-    def init(key: Key, params: Params, hyperparams: Hyperparams) -> ElementwiseParams:
+    def draw(key: Key, params: Params, hyperparams: Hyperparams) -> ElementwiseParams:
         require_floating(params)
         penalties.broadcast(hyperparams, params)
-        drawn = (random.random_like(key, params) for key in jax.random.split(key))
-        return ElementwiseParams(*(optax.tree.scale(init_scale, tree) for tree in drawn))
+        return ElementwiseParams(
+            *(random.random_like(key, params) for key in jax.random.split(key))
+        )
+
+    def start(drawn: ElementwiseParams, params: Params) -> ElementwiseParams:
+        scale = RESPONSE * size(params)
+        slope = jax.tree.map(lambda leaf: (scale * leaf).astype(leaf.dtype), drawn.slope)
+        return ElementwiseParams(slope, params)
 
     def apply(hypernet_params: ElementwiseParams, hyperparams: Hyperparams) -> Params:
         slope, offset = hypernet_params
         each = penalties.broadcast(hyperparams, slope)
         return jax.tree.map(lambda u, value, b: u * value.astype(u.dtype) + b, slope, each, offset)
 
-    return Hypernet(init, apply)
+    return started("elementwise", Form(draw, start, apply, joint=False), init_scale)

@@ -5,15 +5,16 @@
 Lorraine and Duvenaud (2018), arXiv:1802.09419, section 2.3.
 """
 
-from shohypernet.hypernets._base import PAPER_INIT_SCALE, Hypernet
+from shohypernet.hypernets._base import Hypernet
 from shohypernet.hypernets._dense import dense
 
 
-def linear(*, init_scale: float = PAPER_INIT_SCALE) -> Hypernet:
-    """w_φ(λ) = W λ + b, φ ~ N(0, init_scale²).
+def linear(*, init_scale: float | None = None) -> Hypernet:
+    """w_φ(λ) = W λ + b.
 
     Args:
-      init_scale: standard deviation of the initial φ.
+      init_scale: standard deviation of the initial φ, 0.01 in the paper; None for a start at the
+        model's weights.
 
     Returns:
       A Hypernet with D·(n + 1) numbers for D weights and n hyperparameters.

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 import jax
 
-from shohypernet.hypernets._base import PAPER_INIT_SCALE, Hypernet
+from shohypernet.hypernets._base import Hypernet
 from shohypernet.hypernets._dense import dense
 
 
@@ -21,14 +21,15 @@ def mlp(
     hidden: Sequence[int] = (50,),
     *,
     activation: Callable[[jax.Array], jax.Array] = jax.nn.relu,
-    init_scale: float = PAPER_INIT_SCALE,
+    init_scale: float | None = None,
 ) -> Hypernet:
-    """w_φ(λ) = W_L σ(… σ(W_1 λ + b_1) …) + b_L, φ ~ N(0, init_scale²).
+    """w_φ(λ) = W_L σ(… σ(W_1 λ + b_1) …) + b_L.
 
     Args:
       hidden: widths of the hidden layers.
       activation: σ, ReLU in the paper.
-      init_scale: standard deviation of the initial φ.
+      init_scale: standard deviation of the initial φ, 0.01 in the paper; None for a start at the
+        model's weights.
 
     Returns:
       A Hypernet from any tree of hyperparameters to any tree of weights.

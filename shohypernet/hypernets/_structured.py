@@ -15,8 +15,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from shohypernet._internal import random, validation
-from shohypernet.hypernets._base import PAPER_INIT_SCALE, Hypernet, ravel, require_floating
+from shohypernet._internal import random
+from shohypernet.hypernets._base import Hypernet, ravel, require_floating
+from shohypernet.hypernets._started import RESPONSE, Form, size, started
 from shohypernet.types import Hyperparams, Key, Params
 
 
@@ -28,13 +29,13 @@ class StructuredParams(NamedTuple):
     gate: Params
 
 
-def structured(*, init_scale: float = PAPER_INIT_SCALE) -> Hypernet:
-    """w_φ(λ) = W + V ∘ (U λ) for every array of weights, φ ~ N(0, init_scale²).
+def structured(*, init_scale: float | None = None) -> Hypernet:
+    """w_φ(λ) = W + V ∘ (U λ) for every array of weights.
 
     The weights' arrays have the output units on their last axis, as Flax's have.
 
     Args:
-      init_scale: standard deviation of the initial φ.
+      init_scale: standard deviation of the initial φ; None for a start at the model's weights.
 
     Returns:
       A Hypernet with 2·D + units·n numbers for D weights and n hyperparameters.
@@ -42,16 +43,16 @@ def structured(*, init_scale: float = PAPER_INIT_SCALE) -> Hypernet:
     Raises:
       ValueError: for a negative scale.
     """
-    validation.not_negative("structured", init_scale=init_scale)
 
-    def init(key: Key, params: Params, hyperparams: Hyperparams) -> StructuredParams:
+    def draw(key: Key, params: Params, hyperparams: Hyperparams) -> StructuredParams:
         require_floating(params)
-        length = ravel(hyperparams).size
-        gates = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct((length, *leaf.shape[-1:]), leaf.dtype), params
-        )
-        like = StructuredParams(params, params, gates)
-        return optax.tree.scale(init_scale, random.random_like(key, like))
+        like = StructuredParams(params, params, gates(params, ravel(hyperparams).size))
+        return random.random_like(key, like)
+
+    def start(drawn: StructuredParams, params: Params) -> StructuredParams:
+        scale = size(params)
+        scaled = jax.tree.map(lambda leaf: (scale * leaf).astype(leaf.dtype), drawn.scaled)
+        return StructuredParams(params, scaled, small_gates(drawn.gate))
 
     def apply(hypernet_params: StructuredParams, hyperparams: Hyperparams) -> Params:
         flat = ravel(hyperparams)
@@ -62,4 +63,16 @@ def structured(*, init_scale: float = PAPER_INIT_SCALE) -> Hypernet:
 
         return jax.tree.map(made, *hypernet_params)
 
-    return Hypernet(init, apply)
+    return started("structured", Form(draw, start, apply), init_scale)
+
+
+def gates(params: Params, count: int) -> Params:
+    """Shapes of a matrix (count, units) for each array of weights."""
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape[-1:]), leaf.dtype), params
+    )
+
+
+def small_gates(drawn: Params) -> Params:
+    """Matrices from N(0, 1) so scaled that the gates are small."""
+    return optax.tree.scale(RESPONSE, drawn)

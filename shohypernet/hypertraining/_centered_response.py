@@ -14,6 +14,7 @@ arXiv:2010.13514.
 """
 
 import functools
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import jax
@@ -123,15 +124,34 @@ def centered_response(
         norm = optax.tree.norm(gradient)
         return state, Info(jnp.mean(losses), valid.loss, norm, jnp.asarray(evaluations, jnp.int32))
 
-    init = functools.partial(_init, inner, jacobian, optimizer, hyper_optimizer)
     return HyperOptimizer(
-        init,
+        functools.partial(_init, inner, jacobian, optimizer, hyper_optimizer),
         step,
         lambda state: state.params,
-        lambda state: state.model_state,
+        attrgetter("model_state"),
         problem,
         rejected=lambda state: jacobian.rejected(state.jacobian_state),
+        weights_at=functools.partial(_weights_at, inner, jacobian, optimizer),
     )
+
+
+def _weights_at(
+    problem: Problem,
+    jacobian: ResponseJacobian,
+    optimizer: optax.GradientTransformation,
+    state: CenteredResponseState,
+    hyperparams: Hyperparams,
+    train_batch: Batch,
+) -> Params:
+    """w₀ + J_φ (λ − λ̂), and w₀ for weights that don't respond."""
+    trained = TrainState(state.params, state.opt_state, state.model_state)
+    trainable = frozen.moved_by_optimizer(optimizer, trained.params)
+    respond, params = _responding(problem, trained, trainable)
+    batches = jax.tree.map(lambda leaf: leaf[None], train_batch)
+    point = Point(params, state.hyperparams, batches, jax.random.key(0))
+    direction = jax.tree.map(jnp.subtract, hyperparams, state.hyperparams)
+    moved = _moved(respond, point, jacobian.jvp(respond, state.jacobian_state, point, direction))
+    return problems.merge(optax.tree.add(params, moved), trained.params, trainable)
 
 
 def _init(

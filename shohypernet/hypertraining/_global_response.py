@@ -125,4 +125,5 @@ def global_response(
         attrgetter("model_state"),
         problem,
         waiting=lambda state: state.rounds <= hypernet_rounds,
+        weights_at=parts.weights_at,
     )

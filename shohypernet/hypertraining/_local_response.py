@@ -7,6 +7,8 @@ Lorraine and Duvenaud (2018), "Stochastic Hyperparameter Optimization through Hy
 arXiv:1802.09419.
 """
 
+from operator import attrgetter
+
 import optax
 
 from shohypernet import inner_loop
@@ -70,4 +72,11 @@ def local_response(
         evaluations = samples * inner_loop.count(train_batches) + 1
         return state, updates.info(train_loss, valid_loss, gradient, evaluations)
 
-    return HyperOptimizer(parts.init, step, parts.weights, lambda state: state.model_state, problem)
+    return HyperOptimizer(
+        parts.init,
+        step,
+        parts.weights,
+        attrgetter("model_state"),
+        problem,
+        weights_at=parts.weights_at,
+    )

@@ -124,6 +124,7 @@ def self_tuning(
         attrgetter("model_state"),
         problem,
         waiting=made.waiting,
+        weights_at=made.weights_at,
     )
 
 
@@ -145,12 +146,16 @@ class _SelfTuning(NamedTuple):
         count = ravel_pytree(hyperparams)[0].size
         responses = structured.init(key_response, network.layers, trained.params, count, started)
         phi: Any = responses
+        params = trained.params
+        if not network.linearized:  # so that the weights at λ₀ are the model's, whatever they add
+            at_start = -ravel_pytree(hyperparams)[0]
+            params = structured.weights_at(network.layers, responses, params, at_start)
         raw = float(np.log(np.expm1(self.scale)))
         scales = jax.tree.map(lambda leaf: jnp.full_like(leaf, raw), hyperparams)
         return SelfTuningState(
             hyperparams=hyperparams,
             scales=scales,
-            params=trained.params,
+            params=params,
             responses=responses,
             hyper_opt_state=optimizers.hyperparams.init(hyperparams),
             scale_opt_state=optimizers.hyperparams.init(scales),
@@ -189,8 +194,16 @@ class _SelfTuning(NamedTuple):
     def weights(self, state: SelfTuningState) -> Params:
         if self.network.linearized:
             return state.params
-        flat = ravel_pytree(state.hyperparams)[0]
-        return structured.weights_at(self.network.layers, state.responses, state.params, flat)
+        return self.weights_at(state, state.hyperparams)
+
+    def weights_at(
+        self, state: SelfTuningState, hyperparams: Hyperparams, train_batch: Batch = None
+    ) -> Params:
+        del train_batch
+        moved = ravel_pytree(hyperparams)[0]
+        if self.network.linearized:
+            moved = moved - ravel_pytree(state.hyperparams)[0]
+        return structured.weights_at(self.network.layers, state.responses, state.params, moved)
 
     def waiting(self, state: SelfTuningState) -> Any:
         return state.rounds <= self.warmup_rounds

@@ -134,6 +134,7 @@ class Updates(NamedTuple):
         hypernet: dL_valid/dλ = ∂L_valid/∂λ + ∂L_valid/∂w · ∂w_φ/∂λ.
       move_hyperparams: `move_hyperparams(state, gradient, loss) -> state`: one λ̂ update.
       weights: `weights(state) -> params`, w_φ(λ̂).
+      weights_at: `weights_at(state, hyperparams, train_batch) -> params`, w_φ(λ) for any λ.
     """
 
     init: Callable[[Key, Hyperparams], HypernetState]
@@ -141,6 +142,7 @@ class Updates(NamedTuple):
     hypergradient: Callable[[Any, Batch], tuple[jax.Array, Hyperparams]]
     move_hyperparams: Callable[[Any, Hyperparams, jax.Array], Any]
     weights: Callable[[Any], Params]
+    weights_at: Callable[[Any, Hyperparams, Batch], Params]
 
 
 def build(
@@ -202,9 +204,13 @@ def build(
     def weights(state: Any) -> Params:
         return hypernet.apply(state.hypernet_params, state.hyperparams)
 
+    def weights_at(state: Any, hyperparams: Hyperparams, train_batch: Batch) -> Params:
+        del train_batch
+        return hypernet.apply(state.hypernet_params, hyperparams)
+
     init = functools.partial(_init, problem, hypernet, hypernet_optimizer, hyper_optimizer)
     hypergradient = functools.partial(_hypergradient, problem, hypernet)
-    return Updates(init, train_hypernet, hypergradient, move_hyperparams, weights)
+    return Updates(init, train_hypernet, hypergradient, move_hyperparams, weights, weights_at)
 
 
 def _init(

@@ -12,13 +12,13 @@ from shohypernet.hypernets import factorized
 def test_the_paper_s_size():
     """As many hyperparameters as weights, 7,850, through ten units."""
     params = {"kernel": jnp.zeros((784, 10)), "bias": jnp.zeros(10)}
-    phi = jax.eval_shape(factorized().init, jax.random.key(0), params, params)
+    phi = jax.eval_shape(factorized(init_scale=1.0).init, jax.random.key(0), params, params)
     assert sum(leaf.size for leaf in jax.tree.leaves(phi)) == 164_860
 
 
 def test_with_every_number_two(random_phi):
     """Three units of 2·(0.5 − 1.5 + 4) + 2 = 8, so that each weight is 3·2·8 + 2."""
-    hypernet, params = factorized(3), {"w": jnp.zeros((2, 2))}
+    hypernet, params = factorized(3, init_scale=1.0), {"w": jnp.zeros((2, 2))}
     hyperparams = jnp.array([0.5, -1.5, 4.0])
     twos = jax.tree.map(
         lambda leaf: np.full_like(leaf, 2), random_phi(hypernet, params, hyperparams)

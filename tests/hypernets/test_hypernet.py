@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 from scipy import stats
 
-from shohypernet.hypernets import elementwise, factorized, linear, mlp, structured
+from shohypernet.hypernets import elementwise, factorized, gated, linear, mlp, structured
 from shohypernet.hypernets._base import ravel
 
 BUILDERS = {
@@ -18,6 +18,7 @@ BUILDERS = {
     "linear": linear,
     "factorized": lambda **options: factorized(2, **options),
     "structured": structured,
+    "gated": gated,
 }
 every_hypernet = pytest.mark.parametrize("build", BUILDERS.values(), ids=BUILDERS)
 
@@ -83,7 +84,7 @@ def test_many_of_any_form_equal_each_alone(build, hyperparams, params):
 @pytest.mark.parametrize("name", ["linear", "factorized", "structured", "elementwise"])
 @settings(max_examples=6, deadline=None, derandomize=True)
 @given(hyperparams=HYPERPARAMS, params=trees(arrays(SHAPES, jnp.float32)))
-def test_all_but_the_perceptron_are_affine(name, hyperparams, params):
+def test_all_but_perceptrons_and_gates_are_affine(name, hyperparams, params):
     """w(a + t (b − a)) lies on the line from w(a) to w(b), also far beyond them."""
     if name == "elementwise":
         hyperparams = params  # one for each weight
@@ -109,7 +110,7 @@ def test_one_vector_holds_every_hyperparameter_once(hyperparams):
 def test_every_hyperparameter_and_every_number_of_phi_counts(build, random_phi):
     hyperparams = {"a": np.array([0.3, 0.8], np.float32), "b": np.float32(1.2)}
     params = {"kernel": jnp.zeros((3, 2)), "bias": [jnp.zeros(()), jnp.zeros(2)]}
-    hypernet = build()
+    hypernet = build(init_scale=1.0)  # or λ₀ would be in φ too
     # Above zero no unit rests and no slope is zero by chance.
     phi, unravel_phi = ravel_pytree(jax.tree.map(np.abs, random_phi(hypernet, params, hyperparams)))
     lam, unravel_lam = ravel_pytree(hyperparams)
@@ -138,9 +139,9 @@ def test_many_hyperparameters_at_once_equal_each_alone(build, random_phi):
 
 
 @every_hypernet
-@pytest.mark.parametrize(("options", "scale"), [({}, 0.01), ({"init_scale": 0.5}, 0.5)])
-def test_phi_starts_from_the_scaled_normal_distribution(build, options, scale, key):
-    hypernet = build(**options)
+@pytest.mark.parametrize("scale", [0.01, 0.5])
+def test_phi_starts_from_the_scaled_normal_distribution(build, scale, key):
+    hypernet = build(init_scale=scale)
     phi, _ = ravel_pytree(jax.jit(hypernet.init)(key, jnp.zeros((40, 20)), jnp.zeros(3)))
     assert stats.kstest(np.asarray(phi), stats.norm(0, scale).cdf).pvalue > 1e-3
 

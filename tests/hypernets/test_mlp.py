@@ -19,9 +19,9 @@ def count(hypernet, hyperparams):
 @pytest.mark.parametrize(
     ("hypernet", "hyperparams", "numbers"),
     [
-        (mlp(), jnp.zeros(()), 400_450),
-        (linear(), jnp.zeros(()), 15_700),
-        (linear(), jnp.zeros(10), 86_350),
+        (mlp(init_scale=1.0), jnp.zeros(()), 400_450),
+        (linear(init_scale=1.0), jnp.zeros(()), 15_700),
+        (linear(init_scale=1.0), jnp.zeros(10), 86_350),
     ],
     ids=["1-50-7850", "1-7850", "10-7850"],
 )
@@ -43,7 +43,7 @@ def test_the_paper_s_sizes(hypernet, hyperparams, numbers):
 def test_with_every_number_one(hidden, activation, expected, hyperparams, random_phi):
     """All units of a layer are then equal, and a layer of H sums H times the one before."""
     hyperparams = {"a": jnp.array(hyperparams[:1]), "b": jnp.array(hyperparams[1])}
-    hypernet, params = mlp(hidden, activation=activation), {"w": jnp.zeros((2, 3))}
+    hypernet, params = mlp(hidden, activation=activation, init_scale=1.0), {"w": jnp.zeros((2, 3))}
     ones = jax.tree.map(np.ones_like, random_phi(hypernet, params, hyperparams))
     total = hyperparams["a"][0] + hyperparams["b"]
     np.testing.assert_allclose(
@@ -52,7 +52,7 @@ def test_with_every_number_one(hidden, activation, expected, hyperparams, random
 
 
 def test_linear_is_a_matrix_times_the_hyperparameters_plus_a_bias(random_phi):
-    hypernet, params = linear(), {"kernel": jnp.zeros((3, 2)), "bias": jnp.zeros(2)}
+    hypernet, params = linear(init_scale=1.0), {"kernel": jnp.zeros((3, 2)), "bias": jnp.zeros(2)}
     hyperparams = np.array([3.0, -2.0, 1.0, -5.0], np.float32)
     phi = random_phi(hypernet, params, hyperparams)
 
