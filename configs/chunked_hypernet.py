@@ -5,6 +5,9 @@ million weights. A layer of 64 units in front of all weights would have 65 numbe
 
     python -m experiments.chunked_hypernet --config=configs/chunked_hypernet.py:idx --workdir=DIR
 
+takes some minutes of CPU time. Expect a validation loss of 0.27, where as many steps of plain
+training end at 0.10; at w = 100, 0.18 and 0.20.
+
 The step size of φ was chosen at w = 2,820, seed 0: after 40 steps the loss of 500 validation images
 was 0.43, 0.86 and 1.82 with 3e-3, 1e-3 and 3e-4. Plain training has the 1e-3 that is usual, and
 nothing of it was searched.

@@ -1,13 +1,13 @@
 """Architectures ranked by a hypernet: SMASH (Brock et al., 2017), on small networks.
 
-Expect the loss of the hypernet's weights to rank trained networks with a ρ near 0.9, as their own
-seeds do, and the control with shuffled encodings to be behind it, by less than 25 networks can tell;
-and random search to find better networks at the same compute.
+Expect the loss of the hypernet's weights to rank trained networks with a ρ of 0.88 on MNIST and of
+0.54 on Fashion-MNIST, with shuffled encodings 0.73 and 0.19, and the number of weights 0.29 and
+0.59; and random search to find better networks at the same compute, on both.
 
     python -m experiments.smash --config=configs/smash.py:idx --workdir=DIR
 
-takes 15 minutes on a third of a core, and other data no longer. `:quick` takes seconds, and judges
-no claim. Settings are not searched, but for the initial scale and the step size of the hypernet.
+takes 15 minutes on a third of a core, and so does `:fashion_mnist`. `:quick` takes seconds, and
+judges no claim. Settings are not searched, but for the hypernet's initial scale and step size.
 """
 
 from ml_collections import ConfigDict
