@@ -46,8 +46,8 @@ def get_config(size: str = "full") -> ConfigDict:
             "game_unrolled_steps": 5,
             "game_inner_steps": 10,  # updates of the learned response in a round
             "hypernet_learning_rate": 0.02,  # Adam on a cosine
-            # The Dirac-GAN's response is linear only close by: with 0.3 both players stay at half of
-            # the distance that they started from, and with 0.05 at 5 %.
+            # The Dirac-GAN's response is linear only close by: with 0.3 both players stay at half
+            # of the distance that they started from, and with 0.05 at 5 %.
             "game_sampling_scale": 0.01,
             # The ring.
             "deviation": 0.02,  # of each mode
