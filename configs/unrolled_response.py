@@ -7,8 +7,9 @@ came to 0.0385.
 
     python -m experiments.unrolled_response --config=configs/unrolled_response.py --workdir=DIR
 
-takes some minutes on 2 cores; `--config.networks='("",)'` leaves out the deeper network. After a colon: `mnist` or `idx` for 10,000 / 10,000 / 10,000 examples
-instead of the 5,000 images of `mnist_5k`; `quick` for seconds, and judges no claim.
+takes some minutes on 2 cores; `--config.networks='("",)'` leaves out the deeper network. After a
+colon: `mnist` or `idx` for 10,000 / 10,000 / 10,000 examples instead of the 5,000 images of
+`mnist_5k`; `quick` for seconds, and judges no claim.
 """
 
 from ml_collections import ConfigDict
