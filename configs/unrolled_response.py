@@ -1,13 +1,15 @@
 """A hypernet followed by a few steps of SGD, which the paper names as future work.
 
 Expect the steps to find the hypergradient that the paper's hypernet lacks for thousands of decays,
-and to end below the hypernet alone at as many gradient evaluations; against truncated unrolling of
-as many steps, whose weights are trained ones, nothing is expected.
+and to end below the hypernet alone at as many gradient evaluations (0.0392 against 0.0399, 784-10,
+MNIST in its standard order); truncated unrolling of as many steps, whose weights are trained ones,
+came to 0.0385.
 
     python -m experiments.unrolled_response --config=configs/unrolled_response.py --workdir=DIR
 
-takes some minutes on 2 cores. After a colon: `mnist` or `idx` for 10,000 / 10,000 / 10,000 examples
-instead of the 5,000 images of `mnist_5k`; `quick` for seconds, and judges no claim.
+takes some minutes on 2 cores; `--config.networks='("",)'` leaves out the deeper network. After a
+colon: `mnist` or `idx` for 10,000 / 10,000 / 10,000 examples instead of the 5,000 images of
+`mnist_5k`; `quick` for seconds, and judges no claim.
 """
 
 from ml_collections import ConfigDict

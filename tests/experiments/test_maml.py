@@ -178,6 +178,7 @@ def test_sinusoids_have_one_amplitude_and_phase_for_support_and_query(key):
     [
         (0.0, 1.0, 0.5, 0.5, [True, True, True, True]),
         (0.02, 1.02, 0.8, 1.2, [False, False, False, False]),
+        (0.0, 1.0, 0.5, np.nan, [True, True, False, True]),
     ],
 )
 def test_its_claims_can_fail(off, loss, first, last, expected):
