@@ -12,7 +12,7 @@ alternating steps, of whose samples more are good.
 takes five minutes of one core; it needs no data. `:quick` takes seconds, and judges no claim.
 
 Metz et al. train for 25,000 rounds, with 256 latent numbers and batches of 512. Here it is 16 and
-128, and 15,000 gradients for every contender: 7,500 rounds of alternating steps and 882 of
+128, and 15,000 gradients for every contender: 7,500 rounds of alternating steps and 870 of
 unrolled ones, which get as many rounds with
 
     --config.contenders='("unrolled",)' --config.gradients=127_500

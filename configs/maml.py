@@ -40,7 +40,7 @@ def get_config(size: str = "full") -> ConfigDict:
             "inner_steps": 1,  # in training
             "sinusoid_proximity": 2.0,  # of implicit MAML
             "sinusoid_implicit_steps": 5 if quick else 20,
-            # Of these steps; with 0.01 they come to diverge, for no gradient tells θ of them.
+            # Of these steps; 0.01 diverged on more tasks, for no gradient tells θ of the step size.
             "sinusoid_implicit_rate": 0.003,
             "sinusoid_products": 2 if quick else 5,
             "test_tasks": 20 if quick else 600,

@@ -278,6 +278,7 @@ def draw(losses: dict[str, float], curves: dict[str, np.ndarray]) -> Figure:
     right.axhline(ZERO, color="0.4", linestyle=":", label="predicting 0")
     right.set(
         yscale="log",
+        ylim=(None, 2 * ZERO),  # some tasks may diverge, and the mean with them
         xlabel="gradient steps on ten points",
         ylabel="test error (MSE)",
         title="Sinusoids (mean of new tasks, band: standard error)",

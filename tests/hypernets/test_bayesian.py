@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 from scipy import integrate, special, stats
 
-from shohypernet.hypernets import bayesian, gaussian_prior, linear, mixture_prior, mlp, structured
+from shohypernet import hyperparameters
+from shohypernet.hypernets import (
+    bayesian,
+    encoded,
+    encodings,
+    gaussian_prior,
+    linear,
+    mixture_prior,
+    mlp,
+    structured,
+)
 
 PARAMS = {"kernel": jnp.zeros((40, 20)), "bias": jnp.zeros(20)}
 
@@ -71,7 +81,7 @@ def standardized(phi, drawn):
 
 
 def test_draws_are_normal_with_the_posterior_s_moments(key, random_phi):
-    hypernet, hyperparams = bayesian(linear()), jnp.array([0.5, -1.0])
+    hypernet, hyperparams = bayesian(linear(init_scale=0.01)), jnp.array([0.5, -1.0])
     phi = random_phi(hypernet, PARAMS, hyperparams)
     drawn = hypernet.posterior.draw(key, phi)
     assert stats.kstest(standardized(phi, drawn), "norm").pvalue > 1e-3
@@ -81,7 +91,7 @@ def test_draws_are_normal_with_the_posterior_s_moments(key, random_phi):
 @pytest.mark.parametrize("hidden", [(), (4,)], ids=["linear", "mlp"])
 def test_drawn_outputs_have_the_moments_of_drawn_phi(hidden, key, random_phi):
     """w = hᵀM: its mean is hᵀμ, its variance (h²)ᵀσ², whatever the weight."""
-    inside = mlp(hidden, activation=jnp.tanh)
+    inside = mlp(hidden, activation=jnp.tanh, init_scale=0.01)
     hypernet, hyperparams = bayesian(inside), np.array([0.5, -1.0], np.float32)
     phi = random_phi(hypernet, PARAMS, hyperparams)
     # The hidden layer stays at its mean, so that all that is drawn is in the last one.
@@ -143,3 +153,25 @@ def test_the_start_is_that_of_the_hypernet_inside_and_as_narrow_as_asked(key):
 def test_what_is_no_posterior_is_refused(build, error, message):
     with pytest.raises(error, match=message):
         build()
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_what_a_hypernet_reads_has_no_distribution(behind, key):
+    """λ₀ and an encoding's numbers stay, in draws and in the divergence."""
+    space = hyperparameters.log(1e-3, 1.0)
+    hyperparams = hyperparameters.encode(space, jnp.full(2, 0.1))
+    inside = encoded(linear(), encodings.standardized(space)) if behind else linear()
+    hypernet, params = bayesian(inside, init_deviation=0.5), {"w": jnp.arange(3.0)}
+    phi = hypernet.init(key, params, hyperparams)
+    np.testing.assert_allclose(hypernet.apply(phi, hyperparams)["w"], params["w"], atol=1e-6)
+    drawn = hypernet.posterior.draw(key, phi)
+    kept = [mean.hypernet.start if behind else mean.start for mean in (phi.mean, drawn.mean)]
+    np.testing.assert_array_equal(*kept)
+    assert jnp.all(hypernet.apply(drawn, hyperparams)["w"] != params["w"])
+    assert jnp.all(hypernet.posterior.weights(key, phi, hyperparams)["w"] != params["w"])
+    # KL of N(μ, ½²) from N(0, 1), for the nine numbers of the linear map.
+    started = phi.mean.hypernet if behind else phi.mean
+    means = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(started.response)])
+    assert len(means) == 9
+    expected = np.sum((means**2 + 0.25 - 1) / 2 - np.log(0.5))
+    np.testing.assert_allclose(hypernet.posterior.divergence(key, phi), expected, rtol=1e-5)

@@ -86,7 +86,7 @@ def test_phi_is_trained_at_the_best_candidate(key):
 
     method = exploring_response(
         WELL._replace(train_loss=train_loss),
-        bayesian(linear(), init_deviation=1e-6),
+        bayesian(linear(init_scale=0.01), init_deviation=1e-6),
         hypernet_optimizer=optax.sgd(0.0),
         hyper_optimizer=optax.sgd(0.0),
         candidates=fixed_set(jnp.array([0.9, jnp.nan, -1.1, 0.0, 1.7])),
