@@ -8,6 +8,9 @@ that are enlarged by 2 pixels. Published: a test error of 0.77 % and, generated,
     python -m experiments.hypernetwork_mnist --config=configs/hypernetwork_mnist.py:idx \\
       --workdir=DIR
 
+takes about 50 seconds of CPU time for each epoch and network. Two of its 50 epochs have been run,
+after which the errors are 1.53 % and, generated, 1.62 %.
+
 Not from the paper: initial weights (generated ones have the variance that 1 / fan-in asks for, as
 Flax's own), a border of one black pixel for the enlargement, and the seeds. Nothing was searched.
 """
