@@ -1,7 +1,14 @@
 r"""Ours: how well one hypernet predicts the losses of trained models, by width and by encoding.
 
+Expect errors of about 0.02 nats with one hyperparameter and 0.1 with ten, the least with ten behind
+a circular encoding, and two of three claims not to hold: the errors are more than a tenth of the
+spread of the trained models, and width doesn't always help.
+
     python -m experiments.best_response_error --config=configs/best_response_error.py:idx \
       --workdir=DIR
+
+took 19 minutes at about a quarter of a core, most of them to compile. Step sizes are searched in
+the run; nothing else was.
 """
 
 from ml_collections import ConfigDict

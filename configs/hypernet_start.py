@@ -1,6 +1,11 @@
 r"""Ours: hypernets that start at the model's weights, where the paper's φ doesn't train.
 
+Expect validation losses of about 0.12 nats from the model's weights, and no less than the 2.30 of
+equal logits from the paper's start, on 2,000 images in standard order (`idx`).
+
 python -m experiments.hypernet_start --config=configs/hypernet_start.py:idx --workdir=DIR
+
+takes some two minutes of a core for each run, half of it to compile. Step sizes were not searched.
 """
 
 from ml_collections import ConfigDict
