@@ -2,9 +2,11 @@
 
 784-100-10 with a decay for each weight, log decays λ_i ~ N(m, s²) around the free mean m of their
 array (`shn.priors.pooled`). A small s is one decay for all, and a large one leaves each weight its
-own. What tuning is worth shows where everybody may train on all images: each λ̂, and each
-single decay, is trained again from new weights on training and validation images together. The
-prior, and the single decay, are chosen by one half of the test images and judged by the other.
+own. What tuning is worth shows where everybody may train on all images: each λ̂, and each single
+decay, is trained again from new weights on training and validation images together. λ̂ is taken as
+it is, and in proportion to 1/n, since as the prior of a weight a decay counts once, however many
+images there are. The prior, which of the two, and the single decay are chosen by one half of the
+test images and judged by the other.
 
 python -m experiments.hyper_regularization --config=configs/hyper_regularization.py --workdir=DIR
 """
@@ -44,16 +46,18 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
     for decay in config.decays:
         single[decay] = again(jnp.float32(np.exp(decay)), None)
         print(f"one decay of exp({decay:g}), trained on all: {_pair(single[decay])}", flush=True)
-    tuned, retrained = {}, {}
+    tuned, retrained, over_n = {}, {}, {}
+    share = config.train_examples / (config.train_examples + config.valid_examples)
     for scale in config.scales:
         name = _name(scale)
         result = _tune(problem, data, config, scale, workdir / name, resume=resume)
         tuned[name] = np.array([each[-1] for each in _network_runs.losses(result.history)]).T
         retrained[name] = again(result.hyperparams, 0)
-        found = _pair(tuned[name]), _pair(retrained[name])
-        print("{}: in the run {}, trained again on all {}".format(name, *found), flush=True)
+        over_n[name] = again(jax.tree.map(lambda decay: share * decay, result.hyperparams), 0)
+        found = map(_pair, (tuned[name], retrained[name], over_n[name]))
+        print("{}: in the run {}, trained again on all {}, {} over n".format(name, *found))
 
-    _plots.save_figure(_draw(single, tuned, retrained, config), workdir, NAME)
+    _plots.save_figure(_draw(single, tuned, retrained, over_n, config), workdir, NAME)
     _results.save_arrays(
         workdir,
         NAME,
@@ -61,12 +65,16 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
             "single": np.stack(list(single.values())),
             "tuned": np.stack(list(tuned.values())),
             "retrained": np.stack(list(retrained.values())),
+            "over_n": np.stack(list(over_n.values())),
         },
     )
     return {
         "main": {f"test, trained on all, {name}": _mean(each) for name, each in retrained.items()}
+        | {f"test, trained on all, {name}, over n": _mean(each) for name, each in over_n.items()}
         | {f"test, trained on all, exp({name:g})": _mean(each) for name, each in single.items()},
-        "claims": [_claim(single, retrained)],
+        "claims": [
+            _claim(single, retrained | {f"{name}, over n": each for name, each in over_n.items()})
+        ],
         "in the run": {name: each.mean(0).tolist() for name, each in tuned.items()},
     }
 
@@ -126,7 +134,7 @@ def _pair(losses: np.ndarray) -> str:
 
 def _claim(single: dict[float, np.ndarray], retrained: dict[str, np.ndarray]) -> dict[str, Any]:
     """Chosen by the first half of the test images, and judged by the second, seed by seed."""
-    names = [name for name in retrained if name != BY_LAYER]
+    names = [name for name in retrained if not name.startswith(BY_LAYER)]
     chosen = min(names, key=lambda name: retrained[name][:, 1].mean())
     decay = min(single, key=lambda decay: single[decay][:, 1].mean())
     ours, rival = retrained[chosen][:, 2], single[decay][:, 2]
@@ -145,6 +153,7 @@ def _draw(
     single: dict[float, np.ndarray],
     tuned: dict[str, np.ndarray],
     retrained: dict[str, np.ndarray],
+    over_n: dict[str, np.ndarray],
     config: Any,
 ) -> Figure:
     figure, axes = plt.subplots(figsize=(6.8, 4.2))
@@ -153,6 +162,7 @@ def _draw(
         "validation, in the run": [each[:, 1] for each in tuned.values()],
         "test, in the run": [each[:, 2] for each in tuned.values()],
         "test, trained again on all": [each[:, 1:].mean(1) for each in retrained.values()],
+        "the same, decays over n": [each[:, 1:].mean(1) for each in over_n.values()],
     }
     for (label, values), color, style in zip(
         curves.items(), _plots.COLORS, _plots.STYLES, strict=False

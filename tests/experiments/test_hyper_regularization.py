@@ -16,10 +16,11 @@ def test_quick(tmp_path):
     _launch.main(hyper_regularization.run, [f"--config={CONFIG}:quick", f"--workdir={folder}"])
     results = json.loads((folder / "results.json").read_text())
     assert [claim["holds"] for claim in results["claims"]] == [None]
-    assert len(results["main"]) == 2  # one prior, and one single decay
+    assert len(results["main"]) == 3  # one prior, twice, and one single decay
     assert list(results["in the run"]) == ["a prior of 0.3"]
     with np.load(folder / "hyper_regularization.npz") as arrays:
-        assert arrays["retrained"].shape == (1, 2, 3)
+        assert arrays["retrained"].shape == arrays["over_n"].shape == (1, 2, 3)
+        assert np.abs(arrays["retrained"] - arrays["over_n"]).max() > 0
 
 
 def test_what_is_chosen_by_one_half_is_judged_by_the_other():
