@@ -21,7 +21,7 @@ from shohypernet import _specs as specs
 from shohypernet.batches import Data, Examples, SplitLosses
 
 FORMAT = 2
-RESULT = "result.npz"  # in the folder of a run
+RESULT = "finished.npz"  # in the folder of a run; not a name that users take
 _DESCRIPTION = "tree"
 _KNOWN: dict[str, type] = {
     kind.__name__: kind for kind in (Data, Examples, SplitLosses, *specs.KINDS)
