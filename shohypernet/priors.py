@@ -10,7 +10,8 @@ n is the number of validation examples, of which L_valid is the mean: then it is
 negative log posterior, if L_valid is that of a likelihood, such as a cross-entropy. A squared error
 stands for 2σ² of it at a noise of variance σ²; give n/(2σ²) there.
 
-λ is unconstrained: log decays for `hyperparameters.log()`.
+λ is unconstrained: log decays for `hyperparameters.log()`. In `self_tuning` the prior is of λ̂, and
+σ is left alone.
 
 Lorraine and Duvenaud (2018), arXiv:1802.09419, name hyper-regularization among what is to come.
 """
@@ -97,11 +98,16 @@ def _prior(
     """A normal distribution of deviations: its part of the gradient is theirs over n scale²."""
     validation.positive(f"priors.{function}", scale=scale, examples=examples)
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    def update(
+        updates: Any, state: Any, params: Any = None, *, scales: bool = False, **others: Any
+    ) -> tuple[Any, Any]:
+        del others
+        if scales:
+            return updates, state
         if params is None:
             raise ValueError(f"priors.{function}() needs λ: update(gradient, state, λ).")
         precision = 1 / (examples * scale**2)
         found = optax.tree.add_scale(updates, precision, deviations(params, state))
         return found, state
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformationExtraArgs(init, update)

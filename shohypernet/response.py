@@ -24,6 +24,7 @@ from shohypernet.batches import Data, SplitLosses, minibatch, rows
 from shohypernet.fitting import Result
 from shohypernet.hyperoptimizer import HyperOptimizer
 from shohypernet.problem import Problem, relaxed
+from shohypernet.sources import Stream
 from shohypernet.types import Batch, Hyperparams, Params
 
 MOST_EXAMPLES = 1_000  # of a training batch that a slope is taken on
@@ -126,7 +127,11 @@ def slice(
         0 < len(along) <= 2 and set(along) <= set(ends),
         f"slice() goes along one or two of {sorted(ends)}, got {sorted(along)}.",
     )
-    axes = {path: np.asarray(values, float) for path, values in along.items()}
+    axes = {path: np.atleast_1d(np.asarray(values, float)) for path, values in along.items()}
+    validation.require(
+        all(values.ndim == 1 and values.size for values in axes.values()),
+        "slice() needs a value or more for each hyperparameter, in one row.",
+    )
     points = list(itertools.product(*axes.values()))
 
     def grid(path: str) -> np.ndarray:
@@ -170,7 +175,8 @@ def _response(
     if method.weights_at is None:
         raise ValueError(
             f"{function}() needs a method with a model of the response: local_response(), "
-            "global_response(), centered_response() or self_tuning(). Others know one λ alone."
+            "global_response(), exploring_response(), centered_response() or self_tuning(). Others "
+            "know one λ alone, and unrolled_response() what its steps make of one."
         )
     if isinstance(result.seeds, tuple) or result.state is None:
         raise ValueError(
@@ -178,6 +184,8 @@ def _response(
             "not of a file."
         )
     size = min(rows(data.train), MOST_EXAMPLES)
+    if isinstance(data.train, Stream):
+        return method.weights_at, result.state, data.train.take(jnp.arange(size))
     return method.weights_at, result.state, minibatch(jax.random.key(0), data.train, size)
 
 

@@ -7,6 +7,7 @@ A file is a NumPy archive (`.npz`): arrays by number, and a description in JSON 
 dicts, lists, tuples, None, and named tuples and specs of this library.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -21,7 +22,7 @@ from shohypernet import _specs as specs
 from shohypernet.batches import Data, Examples, SplitLosses
 
 FORMAT = 2
-RESULT = "finished.npz"  # in the folder of a run; not a name that users take
+FINISHED = "finished-"  # in the folder of a run, before its last step
 _DESCRIPTION = "tree"
 _KNOWN: dict[str, type] = {
     kind.__name__: kind for kind in (Data, Examples, SplitLosses, *specs.KINDS)
@@ -98,29 +99,32 @@ def load(path: str | os.PathLike, *, kind: type[Kind] | None = None) -> Any:
     return tree
 
 
-def keep(folder: pathlib.Path, result: Any, *, again: bool) -> None:
-    """Write a result into the folder of its run, for `load(folder)`, if a file can hold it.
+def keep(folder: pathlib.Path, result: Any, step: int | None) -> None:
+    """Write the result of a run that has ended into its folder, if a file can hold it.
 
     Args:
       folder: that holds the run.
       result: with a method `save`.
-      again: whether the run had ended before, and was only read.
+      step: of the newest checkpoint, by which `load` knows whether the run went on since.
     """
-    if again and (folder / RESULT).exists():
+    path = folder / f"{FINISHED}{step}.npz"
+    if path.exists():
         return
-    try:
-        result.save(folder / RESULT, overwrite=True)
-    except TypeError:  # λ or weights in types of the user's own, which only the run knows
-        (folder / RESULT).unlink(missing_ok=True)
+    with contextlib.suppress(TypeError):  # λ or weights in types of the user's own
+        result.save(path)
+        for former in set(folder.glob(f"{FINISHED}*.npz")) - {path}:
+            former.unlink()
 
 
 def _in_folder(folder: pathlib.Path) -> pathlib.Path:
-    path = folder / RESULT
+    steps = (path.name for path in (folder / "checkpoints").glob("*"))
+    newest = max((int(name) for name in steps if name.isdecimal()), default=None)
+    path = folder / f"{FINISHED}{newest}.npz"
     if not path.exists():
         raise FileNotFoundError(
-            f"{folder} holds no {RESULT}: it is no workdir, its run hasn't ended (make the same "
-            "call with resume=True), or its hyperparameters or weights are of types that "
-            "shn.save() can't describe."
+            f"{folder} holds no result: it is no workdir, its run hasn't ended (make the same call "
+            "with resume=True), or its hyperparameters or weights are of types that shn.save() "
+            "can't describe."
         )
     return path
 

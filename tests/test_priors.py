@@ -64,3 +64,10 @@ def test_refusals():
     prior = priors.pooled(1.0, examples=1)
     with pytest.raises(ValueError, match="needs λ"):
         prior.update(jnp.zeros(2), prior.init(jnp.zeros(2)))
+
+
+def test_the_scales_of_self_tuning_have_no_prior():
+    prior = optax.chain(priors.pooled(0.1, examples=1), optax.sgd(1.0))
+    hyperparams, gradient = jnp.array([1.0, 3.0]), jnp.array([0.5, 0.25])
+    found, _ = prior.update(gradient, prior.init(hyperparams), hyperparams, scales=True)
+    np.testing.assert_array_equal(found, -gradient)

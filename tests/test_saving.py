@@ -97,7 +97,7 @@ def test_a_disk_that_is_full_leaves_the_former_file(tmp_path, monkeypatch):
 
 
 def test_a_folder_without_a_result_says_why(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no finished.npz.* resume=True"):
+    with pytest.raises(FileNotFoundError, match=r"holds no result.* resume=True"):
         shn.load(tmp_path)
 
 

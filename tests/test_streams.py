@@ -134,6 +134,17 @@ def test_refusals(tune, problem, streams, key):
         sources.stream(order, evaluated=8)
     with pytest.raises(ValueError, match=r"same shapes.*drop the last"):
         sources.stream(lambda: [*order(), *order(size=3)], evaluated=8)
+    with pytest.raises(TypeError, match="a single Examples; arrays are a split"):
+        sources.stream(Examples(np.zeros((4, 3)), np.zeros(4)), evaluated=1)
+    same = order()
+    with pytest.raises(TypeError, match="the same again"):
+        sources.stream(lambda: same, evaluated=1)
+    with pytest.raises(ValueError, match="once for all seeds"):
+        tune(streams, seeds=[0, 1], seeds_at_once=1)
+    with pytest.raises(ValueError, match="a stream for each split"):
+        tune(streams._replace(valid=streams.train))
+    with pytest.raises(ValueError, match="up to 2,147,483,647"):
+        sources.generated(lambda key: 0.0, 3_000_000_000)
     with pytest.raises(ValueError, match="evaluated"):
         sources.stream(order, evaluated=0)
     with pytest.raises(ValueError, match="the size that they come in, 4, not 5"):
@@ -143,8 +154,9 @@ def test_refusals(tune, problem, streams, key):
     random = shn.search.random_search(steps=5)
     with pytest.raises(TypeError, match="no random access"):
         shn.search.run(problem, random, streams, 0.1, optimizer=SGD, budget=20, batch_size=4)
-    once = order()
-    spent = sources.stream(lambda: once, evaluated=1)
+    once = [order(), *[iter(())] * 3]
+    spent = sources.stream(lambda: once.pop(0) if len(once) < 4 else list(order()), evaluated=1)
+    once.pop()
     with pytest.raises(ValueError, match="the second time there were no minibatches"):
         spent.at(20)
     uneven = sources.stream(lambda: [*order(), *order(size=3)], evaluated=7)
@@ -152,3 +164,21 @@ def test_refusals(tune, problem, streams, key):
         uneven.at(7)
     with pytest.raises(TypeError, match=r"sources.generated\(\) traces"):
         sources.generated(lambda key: 1.0 if jax.random.bernoulli(key) else 0.0, 3)
+
+
+def test_an_error_of_the_order_does_not_stay():
+    """A disk that was away for a moment."""
+    away = [False]
+
+    def batches():
+        for batch in order():
+            if away[0]:
+                raise OSError("disk away")
+            yield batch
+
+    stream = sources.stream(batches, evaluated=1)
+    away[0] = True
+    with pytest.raises(OSError, match="disk away"):
+        stream.at(2)
+    away[0] = False
+    np.testing.assert_array_equal(stream.at(2).inputs, list(order())[2].inputs)

@@ -164,11 +164,10 @@ def fit(
             stack.callback(directory.close)
         health.say_if_many(made.like.hyperparams, data.valid)
         run = Run(problem, method, data, plan, made, group, directory, callbacks)
-        before = directory.latest_step if directory else None
         many = _in_natural_units(problem, execute(run, progress))
         result = many.seed(0) if isinstance(seeds, int | np.integer) else many
         if directory and group.is_first:
-            saving.keep(directory.path, result, again=directory.latest_step == before)
+            saving.keep(directory.path, result, directory.latest_step)
         waiting = bool(np.all(sharding.whole(method.waiting(many.state))))
         rejected = np.asarray(sharding.whole(method.rejected(many.state)))
     health.warn_if_still(many.history, plan.seeds, waiting)

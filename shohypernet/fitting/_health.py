@@ -14,6 +14,7 @@ from shohypernet.batches import Data, rows
 from shohypernet.fitting._history import History
 from shohypernet.fitting._run_directory import RunDirectory
 from shohypernet.hyperoptimizer import Info
+from shohypernet.sources import Stream
 from shohypernet.types import Batch
 
 
@@ -107,7 +108,7 @@ def say_if_many(hyperparams: Any, valid: Batch) -> None:
         leaf for leaf in jax.tree.leaves(hyperparams) if jnp.issubdtype(leaf.dtype, jnp.floating)
     ]
     count = sum(int(np.prod(leaf.shape[1:])) for leaf in numbers)
-    if count > rows(valid):
+    if not isinstance(valid, Stream) and count > rows(valid):
         _say_once(count, rows(valid))
 
 

@@ -80,7 +80,16 @@ def plan(
 
 
 def with_streams(plan: Plan, data: Data) -> Plan:
-    """The plan with the batch sizes of streams, which need not be given."""
+    """The plan with the batch sizes of streams, which need not be given.
+
+    Raises:
+      ValueError: for what would go through a stream more than once.
+    """
+    streams = [split for split in data if isinstance(split, Stream)]
+    if streams and plan.seeds_at_once not in (None, len(plan.seeds)):
+        raise ValueError("fit() goes through a stream once for all seeds; leave seeds_at_once out.")
+    if len({id(stream.at) for stream in streams}) < len(streams):
+        raise ValueError("fit() needs a stream for each split, got one for two of them.")
 
     def size(split: Any, given: int | None) -> int | None:
         return split.batch_size if isinstance(split, Stream) and given is None else given

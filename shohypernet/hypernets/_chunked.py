@@ -69,7 +69,9 @@ def chunked(chunk: int = 1_024, *, embedding: int = 16, hidden: int = 64) -> Hyp
     """w_c = m + s g (W₂ tanh(W₁ e_c + U (λ − λ₀) + b₁) + b₂) for each chunk of the weights.
 
     At first the weights at λ₀, where a run starts, have the means and deviations of the model's
-    own, array by array. They aren't the model's own, which would take a number for each.
+    own, array by array. They aren't the model's own, which would take a number for each. λ₀, the
+    means and the deviations have no gradient; an optimizer that decays all of φ, such as `adamw`,
+    shrinks them too: mask it.
 
     Args:
       chunk: most weights made at once; that many take `hidden` numbers each.

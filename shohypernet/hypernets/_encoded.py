@@ -29,6 +29,11 @@ def encoded(hypernet: Hypernet, encoding: Encoding) -> Hypernet:
       TypeError: for something that is no hypernet, or no encoding.
     """
     validation.hypernet("encoded", hypernet)
+    if hypernet.posterior is not None:
+        raise TypeError(
+            "encoded() would lose a Bayesian hypernet's distribution; encode first: "
+            "bayesian(encoded(hypernet, encoding))."
+        )
     if not isinstance(encoding, Encoding):
         raise TypeError(
             f"encoded() needs an Encoding, got {encoding!r}; make one of the problem's space: "

@@ -58,11 +58,11 @@ def standardized(space: Space) -> Encoding:
     Raises:
       ValueError: if the space holds an integer or a category.
     """
-    hp.require_differentiable(space)
+    moments = _moments(space)
 
     def features(params: Params, hyperparams: Hyperparams) -> Any:
         del params
-        return _standardize(hyperparams, *_moments(space, hyperparams))
+        return _standardize(hyperparams, *moments(hyperparams))
 
     return Encoding(lambda hyperparams: (), features)
 
@@ -76,10 +76,10 @@ def learned_bounds(space: Space) -> Encoding:
     Raises:
       ValueError: if the space holds an integer or a category.
     """
-    hp.require_differentiable(space)
+    moments = _moments(space)
 
     def init(hyperparams: Hyperparams) -> Bounds:
-        center, scale = _moments(space, hyperparams)
+        center, scale = moments(hyperparams)
 
         def full(values: Any, like: Any) -> Any:
             return jax.tree.map(
@@ -108,7 +108,7 @@ def circular(space: Space) -> Encoding:
     Raises:
       ValueError: if the space holds an integer or a category.
     """
-    hp.require_differentiable(space)
+    moments = _moments(space)
 
     def features(params: Params, hyperparams: Hyperparams) -> Any:
         del params
@@ -116,19 +116,30 @@ def circular(space: Space) -> Encoding:
         def angle(z: jax.Array) -> jax.Array:
             return jnp.pi / 4 * (1 + z / np.sqrt(3))
 
-        angles = jax.tree.map(angle, _standardize(hyperparams, *_moments(space, hyperparams)))
+        angles = jax.tree.map(angle, _standardize(hyperparams, *moments(hyperparams)))
         return jax.tree.map(jnp.cos, angles), jax.tree.map(jnp.sin, angles)
 
     return Encoding(lambda hyperparams: (), features)
 
 
-def _moments(space: Space, hyperparams: Hyperparams) -> tuple[Any, Any]:
-    """Mean and standard deviation of each leaf's prior, in unconstrained units."""
-    specs = hp.broadcast_space(space, hyperparams)
-    drawn = jax.tree.map(lambda spec: np.asarray(spec.quantile(QUANTILES), float), specs)
-    return jax.tree.map(lambda leaf: float(leaf.mean()), drawn), jax.tree.map(
-        lambda leaf: float(leaf.std()), drawn
-    )
+def _moments(space: Space) -> Callable[[Hyperparams], tuple[Any, Any]]:
+    """`moments(hyperparams)`: mean and standard deviation of each leaf's prior, unconstrained.
+
+    They are computed here, once, for a run would trace them.
+    """
+    hp.require_differentiable(space)
+    known = {}
+    for spec in jax.tree.leaves(space):
+        drawn = np.asarray(spec.quantile(QUANTILES), float)
+        known[spec] = float(drawn.mean()), float(drawn.std())
+
+    def moments(hyperparams: Hyperparams) -> tuple[Any, Any]:
+        specs = hp.broadcast_space(space, hyperparams)
+        return jax.tree.map(lambda spec: known[spec][0], specs), jax.tree.map(
+            lambda spec: known[spec][1], specs
+        )
+
+    return moments
 
 
 def _standardize(hyperparams: Hyperparams, center: Any, scale: Any) -> Any:

@@ -139,4 +139,11 @@ def exploring_response(
         evaluations += candidate_count * rule.draws + 2
         return state, updates.info(train_loss, valid_loss, gradient, evaluations)
 
-    return HyperOptimizer(parts.init, step, parts.weights, lambda state: state.model_state, problem)
+    return HyperOptimizer(
+        parts.init,
+        step,
+        parts.weights,
+        lambda state: state.model_state,
+        problem,
+        weights_at=parts.weights_at,
+    )

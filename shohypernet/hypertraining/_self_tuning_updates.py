@@ -122,7 +122,7 @@ def hyperparams(
         optimizer, gradient.center, state.hyper_opt_state, state.hyperparams, value=loss
     )
     scales, scale_opt_state = inner_loop.apply_gradient(
-        optimizer, gradient.scales, state.scale_opt_state, state.scales, value=loss
+        optimizer, gradient.scales, state.scale_opt_state, state.scales, value=loss, scales=True
     )
     moved = {
         "hyperparams": center,

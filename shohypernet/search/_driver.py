@@ -134,7 +134,6 @@ def run(
             stack.callback(directory.close)
         for each in searches:
             each.enqueue(queue)
-        before = directory.saved if directory else None
         stopped = _search(searches, populations, budget, progress, directory)
         if stopped is None:
             _require_found(searches, each_seed, data)
@@ -143,7 +142,7 @@ def run(
             result = _result(variants.space, searches, each_seed, populations.compile_seconds)
             result = result if several is seeds else result.seed(0)
         if directory and result is not None and stopped is None:
-            saving.keep(directory.path, result, again=directory.saved == before)
+            saving.keep(directory.path, result, directory.saved)
     if stopped is not None:
         raise _interrupted(searches, budget, directory, stopped, result)
     assert result is not None

@@ -8,8 +8,11 @@ import jax
 import numpy as np
 
 from shohypernet._internal import random, validation
+from shohypernet._internal.validation import CONCRETE_NEEDED
 from shohypernet.sources._source import Source
 from shohypernet.types import Batch, Key
+
+LARGEST = 2**31 - 1
 
 
 @jax.tree_util.register_static
@@ -46,6 +49,13 @@ def generated(make: Callable[[Key], Batch], count: int, *, seed: int = 0) -> Sou
     def read(numbers: jax.Array) -> Batch:
         return jax.vmap(lambda number: make(jax.random.fold_in(key, number)))(numbers)
 
-    with validation.traceable("sources.generated()"):
+    if count > LARGEST:
+        raise ValueError(f"sources.generated() numbers up to {LARGEST:,} examples, got {count:,}.")
+    try:
         like = jax.eval_shape(make, key)
+    except CONCRETE_NEEDED as error:
+        raise TypeError(
+            "sources.generated() traces make(key), which must draw by jax.random and compute by "
+            "jax.numpy, and not decide in Python on a value."
+        ) from error
     return _Generated(read, int(np.asarray(count)), like)

@@ -85,12 +85,22 @@ def stream(batches: Iterable[Batch] | Callable[[], Iterable[Batch]], *, evaluate
         shapes.
     """
     validation.whole("sources.stream", evaluated=evaluated)
+    if hasattr(batches, "shape") or hasattr(batches, "_fields"):
+        raise TypeError(
+            f"sources.stream() needs minibatches in an order, got a single "
+            f"{type(batches).__name__}; arrays are a split as they are."
+        )
     make = batches if callable(batches) else lambda: batches
     if not callable(batches) and (hasattr(batches, "__next__") or not hasattr(batches, "__iter__")):
         raise TypeError(
             "sources.stream() needs minibatches that can be gone through again, as a resumed run "
             f"does, got a {type(batches).__name__}; give what makes it, such as "
             "lambda: batches(seed)."
+        )
+    if callable(batches) and hasattr(once := batches(), "__next__") and once is batches():
+        raise TypeError(
+            "sources.stream() needs a function that makes a new iterator at each call; this one "
+            "returns the same again."
         )
     first = [_as_arrays(batch) for batch in itertools.islice(make(), evaluated)]
     if len(first) < evaluated:
@@ -126,7 +136,11 @@ class _Reader:
                 self._begin()
             while True:
                 assert self._ahead is not None
-                found, position = self._ahead.result(), self._position
+                try:
+                    found, position = self._ahead.result(), self._position
+                except BaseException:
+                    self._ahead = None  # the next run begins anew
+                    raise
                 self._advance()
                 if position == number:
                     break

@@ -154,6 +154,19 @@ def test_a_finished_run_is_read_and_not_run(uninterrupted, tmp_path):
     assert files(tmp_path) == before
 
 
+def test_the_result_in_a_workdir_is_that_of_the_newest_step(tmp_path):
+    """And none while a longer run goes on, whose checkpoints are newer."""
+    run(workdir=tmp_path, steps=6)
+    assert shohypernet.load(tmp_path).history.step[-1] == 6
+    run(workdir=tmp_path, steps=12, resume=True)
+    assert shohypernet.load(tmp_path).history.step[-1] == 12
+    (tmp_path / "finished-12.npz").rename(tmp_path / "finished-10.npz")
+    with pytest.raises(FileNotFoundError, match="hasn't ended"):
+        shohypernet.load(tmp_path)
+    run(workdir=tmp_path, steps=12, resume=True)
+    assert shohypernet.load(tmp_path).history.step[-1] == 12
+
+
 def test_a_resumed_run_keeps_its_eval_every(tmp_path):
     calm(workdir=tmp_path, steps=150, eval_every=None, checkpoint_every=100)
     history = calm(workdir=tmp_path, steps=250, eval_every=None, resume=True).history

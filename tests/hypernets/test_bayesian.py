@@ -9,6 +9,7 @@ from scipy import integrate, special, stats
 from shohypernet import hyperparameters
 from shohypernet.hypernets import (
     bayesian,
+    chunked,
     encoded,
     encodings,
     gaussian_prior,
@@ -175,3 +176,15 @@ def test_what_a_hypernet_reads_has_no_distribution(behind, key):
     assert len(means) == 9
     expected = np.sum((means**2 + 0.25 - 1) / 2 - np.log(0.5))
     np.testing.assert_allclose(hypernet.posterior.divergence(key, phi), expected, rtol=1e-5)
+
+
+def test_what_chunks_are_scaled_by_has_no_distribution(key):
+    hypernet = bayesian(chunked(8, embedding=3, hidden=4), init_deviation=0.5)
+    phi = hypernet.init(key, PARAMS, jnp.array([0.5, -1.0]))
+    drawn = hypernet.posterior.draw(key, phi).mean
+    for name in ("start", "means", "scales"):
+        held, there = getattr(drawn, name), getattr(phi.mean, name)
+        jax.tree.map(np.testing.assert_array_equal, held, there)
+        slope = jax.grad(lambda phi: hypernet.posterior.divergence(key, phi))(phi)
+        assert not np.any([np.any(leaf) for leaf in jax.tree.leaves(getattr(slope.mean, name))])
+    assert np.any(drawn.kernel != phi.mean.kernel)

@@ -3,9 +3,13 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
+import shohypernet as shn
 from shohypernet import hyperparameters as hp
+from shohypernet import samplers
+from shohypernet.batches import Data
 from shohypernet.hypernets import elementwise, encoded, encodings, linear, mlp
 
 SPACE = {"decay": hp.log(prior=(1e-6, 1e2)), "rate": hp.bounded(0.1, 0.9), "shift": hp.real(2, 3)}
@@ -74,3 +78,25 @@ def test_wrong_parts_are_refused():
         encoded(encodings.standardized(hp.log()), encodings.standardized(hp.log()))
     with pytest.raises(ValueError, match="gradients cannot move"):
         encodings.standardized(hp.integer(1, 5))
+
+
+@pytest.mark.parametrize("name", ["standardized", "learned_bounds", "circular"])
+def test_a_run_reads_every_kind_of_spec_through_it(name):
+    """Within a compiled run; its start is the model's."""
+    encoding = getattr(encodings, name)(SPACE)
+    method = shn.local_response(
+        shn.Problem(
+            lambda key: jnp.ones(2),
+            lambda w, lam, batch, key: jnp.sum((w - lam["decay"][:2] * lam["rate"]) ** 2),
+            lambda w, lam, batch: jnp.sum((w - lam["shift"]) ** 2) + 0 * jnp.sum(batch),
+            space=SPACE,
+        ),
+        encoded(mlp((3,)), encoding),
+        hypernet_optimizer=optax.adam(1e-2),
+        hyper_optimizer=optax.adam(1e-2),
+        sampler=samplers.local_gaussian(0.1),
+    )
+    start = {"decay": np.full(3, 0.1), "rate": 0.5, "shift": 2.0}
+    data = Data(jnp.zeros(3), jnp.zeros(3))
+    result = shn.fit(method.problem, method, data, start, steps=3)
+    assert np.isfinite(result.params).all()
