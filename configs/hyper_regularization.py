@@ -1,8 +1,8 @@
 r"""Ours: a prior that holds the decays of a layer together, 784-100-10 (the paper's future work).
 
-Expect validation and test loss in the run to fall the less, the tighter the prior, and the loss
-after training again on all images to be lowest somewhere between one decay for each layer and one
-for each weight, or nowhere.
+Expect validation and test loss in the run to fall the less, the tighter the prior, the loss after
+training again on all images to be lowest with a tight one, and one decay of a fine grid to be as
+good.
 
     python -m experiments.hyper_regularization --config=configs/hyper_regularization.py:idx \
         --workdir=DIR
