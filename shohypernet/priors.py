@@ -71,14 +71,19 @@ def pooled(scale: float, *, examples: float) -> optax.GradientTransformation:
       examples: n, the number of validation examples.
 
     Returns:
-      An optax transformation that comes first in `optax.chain`.
+      An optax transformation that comes first in `optax.chain`. Its `init` raises a ValueError for
+      λ without an array of two numbers or more.
 
     Raises:
       ValueError: for a scale or number that isn't positive.
     """
 
     def init(params: Hyperparams) -> optax.EmptyState:
-        del params
+        if all(jnp.size(leaf) < 2 for leaf in jax.tree.leaves(params)):
+            raise ValueError(
+                "priors.pooled() holds the numbers of an array together, and λ has one in each; "
+                "take priors.normal()."
+            )
         return optax.EmptyState()
 
     def deviations(hyperparams: Hyperparams, state: Any) -> Hyperparams:

@@ -62,6 +62,8 @@ def test_refusals():
     with pytest.raises(ValueError, match=r"priors.pooled.*examples"):
         priors.pooled(1.0, examples=0)
     prior = priors.pooled(1.0, examples=1)
+    with pytest.raises(ValueError, match=r"one in each; take priors.normal\(\)"):
+        prior.init({"a": jnp.zeros(()), "b": jnp.zeros(1)})
     with pytest.raises(ValueError, match="needs λ"):
         prior.update(jnp.zeros(2), prior.init(jnp.zeros(2)))
 
