@@ -70,7 +70,7 @@ def started(function: str, form: Form, init_scale: float | None) -> Hypernet:
         )
 
     def init(key: Key, params: Params, hyperparams: Hyperparams) -> StartedParams:
-        _require_weights(function, params)
+        require_weights(function, params, "the weights, or draw φ by init_scale=0.01")
         start = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf)), hyperparams)
         return StartedParams(start, form.start(form.draw(key, params, hyperparams), params))
 

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import ClassVar
 
 import jax
-import numpy as np
 
 from shohypernet._internal import random, validation
 from shohypernet._internal.validation import CONCRETE_NEEDED
@@ -44,13 +43,15 @@ def generated(make: Callable[[Key], Batch], count: int, *, seed: int = 0) -> Sou
       TypeError: for a function that isn't one of a key, or can't be traced.
     """
     validation.whole("sources.generated", count=count)
+    validation.require(
+        count <= LARGEST,
+        f"sources.generated() numbers up to {LARGEST:,} examples, got {count:,}.",
+    )
     key = random.key(seed)
 
     def read(numbers: jax.Array) -> Batch:
         return jax.vmap(lambda number: make(jax.random.fold_in(key, number)))(numbers)
 
-    if count > LARGEST:
-        raise ValueError(f"sources.generated() numbers up to {LARGEST:,} examples, got {count:,}.")
     try:
         like = jax.eval_shape(make, key)
     except CONCRETE_NEEDED as error:
@@ -58,4 +59,4 @@ def generated(make: Callable[[Key], Batch], count: int, *, seed: int = 0) -> Sou
             "sources.generated() traces make(key), which must draw by jax.random and compute by "
             "jax.numpy, and not decide in Python on a value."
         ) from error
-    return _Generated(read, int(np.asarray(count)), like)
+    return _Generated(read, int(count), like)

@@ -14,8 +14,7 @@ from shohypernet._internal import validation
 from shohypernet.sources._source import Source, rows
 from shohypernet.types import Batch
 
-# Minibatches that are kept for the seeds that are stepped after others.
-KEPT = 16
+KEPT = 16  # minibatches, for a call that JAX repeats
 
 
 @jax.tree_util.register_static
