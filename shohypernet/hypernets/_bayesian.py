@@ -12,7 +12,6 @@ arXiv:1505.05424. Kingma, Salimans and Welling (2015), "Variational Dropout and 
 Reparameterization Trick", arXiv:1506.02557.
 """
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -20,7 +19,6 @@ import jax.numpy as jnp
 
 from shohypernet._internal import random, validation
 from shohypernet.hypernets._base import Hypernet, Posterior, ravel
-from shohypernet.hypernets._chunked import ChunkedParams
 from shohypernet.hypernets._dense import DenseParams
 from shohypernet.hypernets._encoded import EncodedParams
 from shohypernet.hypernets._priors import Prior, gaussian_prior
@@ -36,8 +34,7 @@ class BayesianParams(NamedTuple):
 
     Attributes:
       mean: μ, a tree like the φ of the hypernet inside.
-      rho: ρ of what is drawn, which is all but λ₀, the numbers of an encoding, and what `chunked`
-        holds.
+      rho: ρ of what is drawn, which is all but λ₀ and what else is held, and an encoding's numbers.
     """
 
     mean: Params
@@ -122,8 +119,6 @@ def _drawn(hypernet_params: Any) -> Any:
             return _drawn(hypernet_params.response)
         case EncodedParams():
             return _drawn(hypernet_params.hypernet)
-        case ChunkedParams():
-            return dataclasses.replace(hypernet_params, start=None, means=None, scales=None)
     return hypernet_params
 
 
@@ -134,8 +129,6 @@ def _with_drawn(hypernet_params: Any, drawn: Any) -> Any:
             return hypernet_params._replace(response=_with_drawn(inside, drawn))
         case EncodedParams(hypernet=inside):
             return hypernet_params._replace(hypernet=_with_drawn(inside, drawn))
-        case ChunkedParams(start=start, means=means, scales=scales):
-            return dataclasses.replace(drawn, start=start, means=means, scales=scales)
     return drawn
 
 

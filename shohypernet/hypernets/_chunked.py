@@ -18,7 +18,7 @@ Ha, Dai and Le (2016), "HyperNetworks", arXiv:1609.09106; Chang, Flokas and Lips
 
 import itertools
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -26,40 +26,49 @@ import jax.numpy as jnp
 
 from shohypernet._internal import validation
 from shohypernet.hypernets._base import Hypernet, ravel, require_floating
+from shohypernet.hypernets._started import StartedParams, require_weights
 from shohypernet.types import Hyperparams, Key, Params
 
 RESPONSE = 0.01  # of a hidden unit before its nonlinearity, to λ − λ₀ ~ N(0, I)
 
 
-@flax.struct.dataclass
-class ChunkedParams:
-    """φ of `chunked`.
+class Held(NamedTuple):
+    """Numbers of `chunked` that aren't trained.
 
     Attributes:
-      start: λ₀, shape (n,), which isn't trained.
+      start: λ₀, shape (n,).
+      means: m, a tree like w of scalars.
+      scales: s, likewise; 1 for an array without a deviation, such as biases at zero, whose gain
+        starts at 0.
+    """
+
+    start: jax.Array
+    means: Any
+    scales: Any
+
+
+@flax.struct.dataclass
+class ChunkedParams:
+    """Numbers of `chunked` that are.
+
+    Attributes:
       embeddings: e_c of all chunks, shape (chunks, embedding).
       hidden_kernel: W₁, shape (embedding, hidden).
       slope: U, shape (n, hidden).
       hidden_bias: b₁, shape (hidden,).
       kernel: W₂, shape (hidden, chunk).
       bias: b₂, shape (chunk,).
-      means: m, a tree like w of scalars, which aren't trained.
-      scales: s, likewise; 1 for an array without a deviation, such as biases at zero, whose gain
-        starts at 0.
-      gains: g, likewise, which are.
+      gains: g, a tree like w of scalars.
       shapes: of the arrays of w, in the order of the tree.
       dtypes: likewise.
     """
 
-    start: jax.Array
     embeddings: jax.Array
     hidden_kernel: jax.Array
     slope: jax.Array
     hidden_bias: jax.Array
     kernel: jax.Array
     bias: jax.Array
-    means: Any
-    scales: Any
     gains: Any
     shapes: tuple[tuple[int, ...], ...] = flax.struct.field(pytree_node=False)
     dtypes: tuple[str, ...] = flax.struct.field(pytree_node=False)
@@ -88,10 +97,10 @@ def chunked(chunk: int = 1_024, *, embedding: int = 16, hidden: int = 64) -> Hyp
     """
     validation.whole("chunked", chunk=chunk, embedding=embedding, hidden=hidden)
 
-    def init(key: Key, params: Params, hyperparams: Hyperparams) -> ChunkedParams:
+    def init(key: Key, params: Params, hyperparams: Hyperparams) -> StartedParams:
         require_floating(params)
+        require_weights("chunked", params)
         leaves, treedef = jax.tree.flatten(params)
-        _require_weights(leaves)
         length = max(1, min(chunk, max(leaf.size for leaf in leaves)))
         count = sum(-(-leaf.size // length) for leaf in leaves)
         deviations = jax.tree.map(_deviation, params)
@@ -101,34 +110,34 @@ def chunked(chunk: int = 1_024, *, embedding: int = 16, hidden: int = 64) -> Hyp
             return scale / math.sqrt(max(1, inputs)) * jax.random.normal(key, (inputs, outputs))
 
         phi: Any = ChunkedParams(
-            start=start,
             embeddings=jax.random.normal(keys[0], (count, embedding)),
             hidden_kernel=drawn(keys[1], embedding, hidden),
             slope=drawn(keys[2], start.size, hidden, RESPONSE),
             hidden_bias=jnp.zeros(hidden),
             kernel=drawn(keys[3], hidden, length),
             bias=jnp.zeros(length),
-            means=jax.tree.map(_mean, params),
-            scales=jax.tree.map(lambda each: jnp.where(each > 0, each, 1.0), deviations),
             gains=None,
             shapes=tuple(leaf.shape for leaf in leaves),
             dtypes=tuple(str(leaf.dtype) for leaf in leaves),
         )
+        at_start = _by_array(phi, _units(phi, jnp.zeros_like(start)))
         gains = [
             (each > 0) / jnp.sqrt(jnp.mean(units**2)) if units.size else 0.0
-            for each, units in zip(
-                jax.tree.leaves(deviations), _by_array(phi, _units(phi, start)), strict=True
-            )
+            for each, units in zip(jax.tree.leaves(deviations), at_start, strict=True)
         ]
-        return phi.replace(gains=jax.tree.unflatten(treedef, gains))
+        means = jax.tree.map(_mean, params)
+        scales = jax.tree.map(lambda each: jnp.where(each > 0, each, 1.0), deviations)
+        phi = phi.replace(gains=jax.tree.unflatten(treedef, gains))
+        return StartedParams(Held(start, means, scales), phi)
 
-    def apply(hypernet_params: ChunkedParams, hyperparams: Hyperparams) -> Params:
-        phi = hypernet_params
+    def apply(hypernet_params: StartedParams, hyperparams: Hyperparams) -> Params:
+        phi = hypernet_params.response
+        start, *scaling = jax.lax.stop_gradient(hypernet_params.start)
+        means, scales = map(jax.tree.leaves, scaling)
         gains, treedef = jax.tree.flatten(phi.gains)
-        held = jax.lax.stop_gradient((phi.means, phi.scales))
-        means, scales = map(jax.tree.leaves, held)
         # One product for all: of several, XLA (jaxlib 0.10.2, CPUs) makes a gradient that crashes.
-        chunks = _units(phi, ravel(hyperparams)) @ phi.kernel + phi.bias[None]
+        moved = ravel(hyperparams).astype(phi.slope.dtype) - start
+        chunks = _units(phi, moved) @ phi.kernel + phi.bias[None]
 
         arrays = zip(
             _by_array(phi, chunks), means, scales, gains, phi.shapes, phi.dtypes, strict=True
@@ -142,9 +151,8 @@ def chunked(chunk: int = 1_024, *, embedding: int = 16, hidden: int = 64) -> Hyp
     return Hypernet(init, apply)
 
 
-def _units(phi: ChunkedParams, flat: jax.Array) -> jax.Array:
-    """The hidden units of all chunks, shape (chunks, hidden), at a λ of shape (n,)."""
-    moved = flat.astype(phi.slope.dtype) - jax.lax.stop_gradient(phi.start)
+def _units(phi: ChunkedParams, moved: jax.Array) -> jax.Array:
+    """The hidden units of all chunks, shape (chunks, hidden), at λ − λ₀ of shape (n,)."""
     inputs = phi.embeddings @ phi.hidden_kernel + (moved @ phi.slope + phi.hidden_bias)[None]
     return jnp.tanh(inputs)
 
@@ -166,11 +174,3 @@ def _deviation(leaf: Any) -> jax.Array:
 
 def _wide(leaf: Any) -> jax.Array:
     return jnp.asarray(leaf, jnp.promote_types(leaf.dtype, jnp.float32))
-
-
-def _require_weights(leaves: list[Any]) -> None:
-    if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves):
-        raise ValueError(
-            "chunked() starts with means and deviations of the model's weights, but got their "
-            "shapes alone; give init the weights, as problem.init makes them."
-        )

@@ -42,12 +42,12 @@ class StartedParams(NamedTuple):
     """φ of a hypernet that starts at the model's weights.
 
     Attributes:
-      start: λ₀, whose gradient is zero. An optimizer that decays all of φ, such as `adamw`, decays
-        it too, which W (λ − λ₀) + b makes up for.
+      start: λ₀, and of `chunked` what else is held, whose gradient is zero. An optimizer that
+        decays all of φ, such as `adamw`, decays it too, which W (λ − λ₀) + b makes up for.
       response: φ of h.
     """
 
-    start: Hyperparams
+    start: Any
     response: Any
 
 
@@ -70,7 +70,7 @@ def started(function: str, form: Form, init_scale: float | None) -> Hypernet:
         )
 
     def init(key: Key, params: Params, hyperparams: Hyperparams) -> StartedParams:
-        require_weights(function, params, "the weights, or draw φ by init_scale=0.01")
+        require_weights(function, params)
         start = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf)), hyperparams)
         return StartedParams(start, form.start(form.draw(key, params, hyperparams), params))
 
@@ -83,12 +83,16 @@ def started(function: str, form: Form, init_scale: float | None) -> Hypernet:
     return Hypernet(init, apply)
 
 
-def _require_weights(function: str, params: Params) -> None:
-    shapes = [leaf for leaf in jax.tree.leaves(params) if isinstance(leaf, jax.ShapeDtypeStruct)]
-    if shapes:
+def require_weights(function: str, params: Params) -> None:
+    """Refuse the shapes of weights, where the weights themselves are needed.
+
+    Raises:
+      ValueError: naming the hypernet.
+    """
+    if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(params)):
         raise ValueError(
-            f"{function}() starts at the model's weights, but got their shapes alone; give init "
-            "the weights, as problem.init makes them, or draw φ by init_scale=0.01."
+            f"{function}() starts from the model's weights, but got their shapes alone; give init "
+            "the weights, as problem.init makes them, or take a hypernet with init_scale=0.01."
         )
 
 

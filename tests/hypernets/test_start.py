@@ -70,7 +70,7 @@ def test_weights_that_are_zero_respond_all_the_same(key):
 
 def test_shapes_alone_are_no_start(key):
     shapes = jax.eval_shape(lambda: PARAMS)
-    with pytest.raises(ValueError, match=r"starts at the model's weights, but got their shapes"):
+    with pytest.raises(ValueError, match=r"starts from the model's weights, but got their shapes"):
         linear().init(key, shapes, jnp.zeros(2))
     linear(init_scale=0.01).init(key, shapes, jnp.zeros(2))
 
