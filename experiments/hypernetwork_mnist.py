@@ -44,8 +44,14 @@ class Network(nn.Module):
         """Logits of images, (n, 28, 28, 1)."""
         for layer in (nn.Conv, self.second):
             # ReLU last: the same numbers, a quarter of them.
-            images = nn.relu(nn.max_pool(layer(self.channels, self.window)(images), (2, 2), (2, 2)))
+            images = nn.relu(halved(layer(self.channels, self.window)(images)))
         return nn.Dense(CLASSES)(images.reshape(len(images), -1))
+
+
+def halved(images: jax.Array) -> jax.Array:
+    """Greatest numbers of 2×2 pixels: `nn.max_pool`, whose way back takes XLA's CPU far longer."""
+    rows = jnp.maximum(images[:, ::2], images[:, 1::2])
+    return jnp.maximum(rows[:, :, ::2], rows[:, :, 1::2])
 
 
 class Evaluation(NamedTuple):
