@@ -162,7 +162,7 @@ def fit(
             described = identity(plan, data, start, made.like, config)
             directory = group.run_directory(workdir, described, resume=resume)
             stack.callback(directory.close)
-        health.say_if_many(made.like.hyperparams, data.valid)
+        health.say_if_many(made.like.hyperparams, data.valid, problem.folds)
         run = Run(problem, method, data, plan, made, group, directory, callbacks)
         many = _in_natural_units(problem, execute(run, progress))
         result = many.seed(0) if isinstance(seeds, int | np.integer) else many
