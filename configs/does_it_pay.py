@@ -30,6 +30,10 @@ def get_config(data: str = "mnist_5k") -> ConfigDict:
             "low": -11.0,
             "high": -3.0,
             "budgets": (1,) if quick else (1, 3, 10),  # of a search, in whole trainings
+            "searches": ("random",)
+            if quick
+            else ("grid", "random", "TPE", "Bayesian optimization", "Hyperband"),
+            "grains": ("weight",) if quick else ("layer", "weight"),  # of hyper-training's decays
             "resource": 3 if quick else 27,  # Hyperband: units of a training, one in eta goes on
             "eta": 3,
             "folds": 2 if quick else 5,

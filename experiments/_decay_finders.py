@@ -49,9 +49,9 @@ def found_by_all(
     yield Found(DEFAULT, f"{np.exp(config.default):.0e}", 0, 0.0, _by_weight(problem, unseen), 1.0)
     for name, budget, method in searches(problem, config):
         yield by_search(problem, data, config, name, budget, method)
-    for grain in ("layer", "weight"):
+    for grain in config.grains:
         yield by_hyper_training(problem, data, config, grain, folder, half, resume=resume)
-    for grain in ("layer", "weight"):
+    for grain in config.grains:
         yield by_folds(problem, data, config, grain, folder, resume=resume)
 
 
@@ -71,8 +71,8 @@ def searches(problem: Problem, config: Any) -> Iterator[tuple[str, int, search.S
                 resource=config.resource, unit_steps=steps // config.resource, eta=config.eta
             ),
         }
-        for name, method in found.items():
-            yield name, budget, method
+        for name in config.searches:
+            yield name, budget, found[name]
 
 
 def by_search(

@@ -12,7 +12,6 @@ from experiments import _decay_finders, _decay_problem, _launch, does_it_pay
 from shohypernet.batches import Data, Examples
 
 CONFIG = pathlib.Path(configs.__file__)
-KINDS = ("grid", "random", "TPE", "Bayesian optimization", "Hyperband")
 
 
 def test_quick(tmp_path):
@@ -20,17 +19,12 @@ def test_quick(tmp_path):
     arguments = [f"--config={CONFIG}:quick", "--config.seeds=(0,)", f"--workdir={folder}"]
     _launch.main(does_it_pay.run, arguments)
     results = json.loads((folder / "results.json").read_text())
-    assert [claim["holds"] for claim in results["claims"]] == [None] * 3
+    assert [claim["holds"] for claim in results["claims"]] == [None] * 2
     rows = results["tested"]["784-5-10"]
-    hyper_trained = [
-        f"{kind}, by {grain}"
-        for kind in (_decay_finders.OURS, _decay_finders.FOLDED)
-        for grain in ("layer", "weight")
-    ]
-    searched = [f"{kind}, 1 trainings" for kind in KINDS]
-    assert {*rows} == {"set unseen, 1e-04", *searched, *hyper_trained}
+    ours, folded = (f"{kind}, by weight" for kind in (_decay_finders.OURS, _decay_finders.FOLDED))
+    assert {*rows} == {"set unseen, 1e-04", "random, 1 trainings", ours, folded}
     steps = configs.get_config("quick").training.steps
-    assert all(rows[name]["evaluations"] == steps for name in searched)
+    assert rows["random, 1 trainings"]["evaluations"] == steps
     # Two folds cost as much as two runs, and train on half of the images, as one run does.
     one, folded = (
         rows[f"{kind}, by weight"] for kind in (_decay_finders.OURS, _decay_finders.FOLDED)
