@@ -21,7 +21,7 @@ from jax.sharding import Mesh
 from shohypernet import hyperparameters as hp
 from shohypernet import problem as problems
 from shohypernet import saving
-from shohypernet._internal import sharding
+from shohypernet._internal import compiled, sharding
 from shohypernet.batches import Data
 from shohypernet.fitting import _checks as checks
 from shohypernet.fitting import _health as health
@@ -129,6 +129,7 @@ def fit(
         if the method left out estimates of its own, such as of the curvature, that weren't finite.
     """
     checks.require_match(problem, method)
+    compiled.keep()
     mesh = plans.named_mesh(mesh)
     group = multihost.process_group(mesh)
     resume, former = _resumption(group, workdir, resume)
@@ -162,7 +163,7 @@ def fit(
             described = identity(plan, data, start, made.like, config)
             directory = group.run_directory(workdir, described, resume=resume)
             stack.callback(directory.close)
-        health.say_if_many(made.like.hyperparams, data.valid)
+        health.say_if_many(made.like.hyperparams, data.valid, problem.folds)
         run = Run(problem, method, data, plan, made, group, directory, callbacks)
         many = _in_natural_units(problem, execute(run, progress))
         result = many.seed(0) if isinstance(seeds, int | np.integer) else many

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from shohypernet import hyperparameters as hp
 from shohypernet import saving
-from shohypernet._internal import random, validation
+from shohypernet._internal import compiled, random, validation
 from shohypernet.batches import Data
 from shohypernet.fitting import NonFiniteLoss
 from shohypernet.fitting import _health as health
@@ -104,6 +104,7 @@ def run(
       Algorithm 1 of arXiv:1802.09419.
     """
     method = checks.search(method)
+    compiled.keep()
     validation.whole("search.run", budget=budget, memory=memory, checkpoint_every=checkpoint_every)
     if resume is True and workdir is None:
         raise ValueError("search.run() can resume only a search that has a workdir.")
