@@ -109,7 +109,8 @@ class Conditions(NamedTuple):
         masks: list[Any] = [True] * len(self.specs)
         for i in self.order:
             for parent, codes in self.needs[i]:
-                holds = (code(parent)[..., None] == codes).any(-1)
+                there = code(parent)[..., None]
+                holds = (there == codes.reshape((1,) * (there.ndim - 1) + (-1,))).any(-1)
                 masks[i] = masks[i] & masks[parent] & holds
         return masks
 

@@ -166,13 +166,15 @@ def _unread(inner: Inner, like: Hyperparams, data: Data) -> set[str]:
         losses = returned.losses_at(problem, *problems.initialize(problem, key), batches, key)
         returned.require_scalars(problem, losses, hyperparams)
 
-        def after_a_step(free: Hyperparams) -> Any:
+        def after_two_steps(free: Hyperparams) -> Any:  # the first has no use for a momentum
             state = inner_loop.start(relaxed, optimizer, key, free)
-            return inner_loop.train_step(relaxed, optimizer, state, free, batches[0], key)[0].params
+            for _ in range(2):
+                state, _ = inner_loop.train_step(relaxed, optimizer, state, free, batches[0], key)
+            return state.params
 
         read = jaxprs.reads(lambda free: losses(hp.decode(problem.space, free)), hyperparams)
         if not all(read) and optimizer is not inner.optimizer:
-            by_optimizer = jaxprs.reads(after_a_step, hyperparams)
+            by_optimizer = jaxprs.reads(after_two_steps, hyperparams)
             read = [one or other for one, other in zip(read, by_optimizer, strict=True)]
         names = by_path(np.shape, hyperparams)
         unread.update(name for name, is_read in zip(names, read, strict=True) if not is_read)

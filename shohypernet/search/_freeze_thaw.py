@@ -82,14 +82,15 @@ def freeze_thaw(*, unit_steps: int, units: int = 10, initial: int = 5) -> Search
             if np.isfinite(state.values[state.lengths > 0]).any():
                 with one_thread():
                     chosen, state = _choose(rng, cube, state, units)
+                points = state.points[chosen]
             else:
                 wanted = max(initial, rows(state.first))
                 points = scipy.stats.qmc.LatinHypercube(cube.size, rng=rng).random(wanted)
-                points, _ = queued(state.first and cube.points(state.first), points)
+                begun, _ = queued(state.first and cube.points(state.first), points)
                 chosen = np.arange(len(state.points), len(state.points) + wanted)
-                state = _with_points(state, cube.project(points))
+                state = _with_points(state, cube.project(begun))
             kept = np.flatnonzero(_thawable(state, units))
-            hyperparams, first = queued(state.first, cube.hyperparams(state.points[chosen]))
+            hyperparams, first = queued(state.first, cube.hyperparams(points))
             state = state._replace(first=first)
             return state, Proposal(chosen, hyperparams, unit_steps, kept)
 
