@@ -1,7 +1,6 @@
 """Searches of conditional spaces: what isn't there costs nothing, and is never tried twice."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optuna
 import pytest
@@ -19,7 +18,6 @@ from shohypernet.search import (
     hyperband,
     optuna_search,
     random_search,
-    successive_halving,
     tpe,
 )
 
@@ -34,7 +32,12 @@ DISCRETE = {
 }
 # By hand: of 1, 2 and 3 layers 1, 3 and 3 · (1 + 5); times two rules for SGD, none for Adam.
 DIFFERENT = (1 + 3 + 3 * (1 + 5)) * (2 + 1)
-MIXED = {**DISCRETE, "momentum": hp.conditional(hp.bounded(0.0, 0.8), kind="sgd"), "rate": hp.log()}
+MIXED = {
+    "kind": DISCRETE["kind"],
+    "momentum": hp.conditional(hp.bounded(0.0, 0.8), kind="sgd"),
+    "rate": hp.log(),
+    "rule": DISCRETE["rule"],
+}
 
 
 def form(space):
@@ -92,41 +95,35 @@ def test_random_search_draws_branches_by_their_prior():
     """Of "b" there is one combination, of "a" there are nine: both come first as often."""
     space = {"kind": hp.categorical("a", "b"), "n": hp.conditional(hp.integer(1, 9), kind="a")}
     asker = random_search(steps=1, population=1).bind(space, form(space))
-    keys = jax.random.split(jax.random.key(0), 300)
+    keys = jax.random.split(jax.random.key(0), 200)
     kinds = [int(asker.ask(key, asker.init(key))[1].hyperparams["kind"][0]) for key in keys]
-    assert stats.binomtest(sum(kinds), 300).pvalue > 1e-3
+    assert stats.binomtest(sum(kinds), 200).pvalue > 1e-3
 
 
 @pytest.mark.parametrize(
     "method",
     [
         random_search(steps=1, population=12),
-        grid_search(points=2, steps=1, population=12),
-        successive_halving(population=8, steps=1, eta=2),
-        hyperband(resource=4, unit_steps=1, eta=2),
-        bayesian(steps=1, initial=9, population=2),
-        freeze_thaw(unit_steps=1, units=2, initial=9),
-        tpe(steps=1, population=8),
+        hyperband(resource=9, unit_steps=1, eta=3),
+        bayesian(steps=1, initial=6, population=2),
+        freeze_thaw(unit_steps=1, units=2, initial=6),
+        tpe(steps=1, population=6),
     ],
-    ids=["random", "grid", "halving", "hyperband", "bayesian", "freeze-thaw", "tpe"],
+    ids=["random", "hyperband", "bayesian", "freeze-thaw", "tpe"],
 )
 def test_inactive_values_are_one_constant_to_the_bit(method):
     def loss(tree):
         return np.asarray(tree["rate"]) ** 2 + np.asarray(tree["kind"])
 
-    proposals, state = answered(method, MIXED, form(MIXED), 4, loss)
+    proposals, state = answered(method, MIXED, form(MIXED), 3, loss)
     trials = rows(MIXED, proposals)
-    there = [{name for name, _ in seen(row)} | {"rate"} for row in trials]
-    there = [names | {"momentum"} if "rule" in names else names for names in there]
-    for name, spec in MIXED.items():
-        absent = {row[name] for row, names in zip(trials, there, strict=True) if name not in names}
-        middle = spec.decode(spec.quantile(jnp.float32(0.5)))
-        assert absent <= {np.asarray(middle).item()}, name
-    assert any("momentum" not in names for names in there)
+    assert {row["momentum"] for row in trials if row["kind"] == 1} == {np.float32(0.4)}
+    assert {row["rule"] for row in trials if row["kind"] == 1} == {1}
+    assert len({row["momentum"] for row in trials if row["kind"] == 0}) > 1
     if hasattr(state, "points"):
         # What the model is told lies in the cube as what is trained.
-        kinds = state.points[:, sorted(MIXED).index("kind")] > 0.5
-        assert set(state.points[kinds, sorted(MIXED).index("momentum")]) == {0.5}
+        kinds, momenta = state.points[:, [0, 1]].T
+        assert set(momenta[kinds > 0.5]) == {0.5}
 
 
 @pytest.mark.parametrize("method", [bayesian(steps=1, initial=4), freeze_thaw(unit_steps=1)])
@@ -165,7 +162,7 @@ def quadratic(codes):
 @pytest.fixture(scope="module")
 def study():
     method = tpe(steps=1, storage=optuna.storages.InMemoryStorage())
-    return method, *answered(method, BRANCHES, form(BRANCHES), 60, quadratic)
+    return method, *answered(method, BRANCHES, form(BRANCHES), 45, quadratic)
 
 
 def test_tpe_finds_the_optimum_of_the_smaller_branch(study):
@@ -174,7 +171,7 @@ def test_tpe_finds_the_optimum_of_the_smaller_branch(study):
     best = rows(BRANCHES, proposals)[np.argmin(losses)]
     assert best["kind"] == 1
     assert abs(best["narrow"] - 0.3) < 0.05
-    late = [row["kind"] for row in rows(BRANCHES, proposals)[30:]]
+    late = [row["kind"] for row in rows(BRANCHES, proposals)[25:]]
     assert np.mean(late) > 0.7
 
 
@@ -209,7 +206,7 @@ def result_of(codes, losses):
 def found():
     """The kind tells trials apart, and "narrow" where it is there; "wide0" and its kin nothing."""
     proposals, _ = answered(
-        random_search(steps=1, population=300),
+        random_search(steps=1, population=150),
         BRANCHES,
         form(BRANCHES),
         1,
@@ -217,7 +214,7 @@ def found():
     )
     codes = proposals[0].hyperparams
     values = {name: np.asarray(leaf) for name, leaf in hp.decode(BRANCHES, codes).items()}
-    noise = np.random.default_rng(0).random(300)
+    noise = np.random.default_rng(0).random(150)
     return result_of(codes, np.where(values["kind"] == 1, values["narrow"], 1 + noise))
 
 

@@ -209,13 +209,13 @@ def traced():
 
 
 def test_a_search_that_died_goes_on_as_if_it_had_not(search, traced, tmp_path):
-    options = {"problem": traced, "hyperparams": {"kind": 0.0, "target": 0.5}, "budget": 9}
+    options = {"problem": traced, "hyperparams": {"kind": 0.0, "target": 0.5}, "budget": 7}
     options |= {"optimizer": optax.sgd(0.5), "batch_size": None, "first": [{"kind": "one"}]}
-    method = bayesian(steps=1, initial=4)
+    method = bayesian(steps=1, initial=5)
     whole = search(method, **options)
     there = {"workdir": tmp_path, "checkpoint_every": 1, **options}
     with pytest.raises(Killed):
-        search(killed(method, 2), **there)
+        search(killed(method, 1), **there)
     assert_equal(search(method, resume=True, **there), whole)
     values = hp.decode(traced.space, jax.tree.map(jnp.asarray, whole.measured.unconstrained))
     ends = np.where(values["kind"] == 0, values["target"], 1.0) / 2
