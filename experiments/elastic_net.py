@@ -121,7 +121,7 @@ def contender(
         return method(name, problem, hyper_optimizer, largest, rounds * steps, config), runs
     folds = shn.cross_validation(problem, config.folds)
     splits = [folds.split(_nonsmooth.both(data)) for data in runs]
-    by_fold = [np.moveaxis(data.train.inputs, 1, 0) for data in splits]
+    by_fold = [np.moveaxis(np.asarray(data.train.inputs), 1, 0) for data in splits]
     largest = max(map(_nonsmooth.curvature, by_fold))
 
     def build_one(hyper_optimizer: optax.GradientTransformation) -> shn.HyperOptimizer:

@@ -94,7 +94,7 @@ def contest(groups: int, config: Any) -> dict[str, dict[str, np.ndarray]]:
 
     folds = shn.cross_validation(problem, config.folds)
     splits = [folds.split(_nonsmooth.both(data)) for data in runs]
-    by_fold = [np.moveaxis(data.train.inputs, 1, 0) for data in splits]
+    by_fold = [np.moveaxis(np.asarray(data.train.inputs), 1, 0) for data in splits]
     optimizer = proximal.gradient(regularizer, 1 / max(map(_nonsmooth.curvature, by_fold)))
     for name, shape in {TWO_FOLDED: (), EACH_FOLDED: (groups,)}.items():
         print(f"{groups} groups: {name}.")

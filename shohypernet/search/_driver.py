@@ -28,7 +28,8 @@ from shohypernet.fitting._run_directory import holds_run
 from shohypernet.fitting._signals import Interrupted, Interruption
 from shohypernet.problem import Problem
 from shohypernet.search import _checks as checks
-from shohypernet.search._base import Search
+from shohypernet.search._base import Search, projected
+from shohypernet.search._first import queued_first
 from shohypernet.search._identity import identity
 from shohypernet.search._result import Measured, SearchResult
 from shohypernet.search._resuming import SearchDirectory
@@ -76,8 +77,10 @@ def run(
         choices also a function from them.
       static: `categorical` and `integer` hyperparameters, by name, that can't be traced, such as
         a width or the batch size. Losses and `optimizer` get the choices themselves, in λ beside
-        those of the problem's space. Each combination is compiled by itself, 32 at most.
-      first: λ in natural units to try before any others, such as one known to be good.
+        those of the problem's space. Each combination is compiled by itself, 32 at most, where
+        those that differ in inactive choices are one.
+      first: λ in natural units to try before any others, such as one known to be good. Inactive
+        values may be left out.
       workdir: folder for log, checkpoints and, in the end, the result, which `shn.load(workdir)`
         reads; None writes nothing.
       resume: whether to continue the search in workdir; "auto" continues it if there is one, and
@@ -93,7 +96,8 @@ def run(
 
     Raises:
       ValueError: for a budget below one trial, a bad size, bad data, hyperparameters that don't fit
-        the space or that neither losses nor optimizer read, losses that aren't scalars, memory for
+        the space or that neither losses nor optimizer read where they are active, conditions on
+        what the space doesn't hold, losses that aren't scalars, memory for
         no inner run, a search that has nothing to do, or a stored study or workdir of another.
       TypeError: for anything else in place of a problem, a search or an optimizer.
       FileExistsError, FileNotFoundError, BlockingIOError, OSError: for a workdir, as `fit`.
@@ -115,8 +119,8 @@ def run(
     checks.require_stackable(variants, each_seed)
     data = plans.splits(data, "search.run")
     like = checks.form(variants, hyperparams)
-    asker = method.bind(variants.space, like)
-    queue = checks.queue(variants.space, like, first)
+    asker = projected(method.bind(variants.space, like), variants.space)
+    queue = queued_first(variants.space, like, first)
     checks.require_consistent(variants, variants.rest(like), data)
     populations = VariantPopulations(variants, data, memory)
     searches = [SeedSearch(asker, random.key(seed), budget) for seed in each_seed]

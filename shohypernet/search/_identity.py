@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from shohypernet import _conditions as conditions
 from shohypernet import hyperparameters as hp
 from shohypernet import inner_loop
 from shohypernet._internal import jaxprs
@@ -34,10 +35,11 @@ def identity(variants: Variants, like: Hyperparams, data: Data, steps: int) -> d
       data: the three splits.
       steps: updates of w for each trial.
     """
-    specs = jax.tree.leaves(hp.broadcast_space(variants.space, like))
+    space = conditions.as_text(variants.space)
+    specs = jax.tree.leaves(hp.broadcast_space(space, like))
     shapes = by_path(np.shape, like)
     of_space = {
-        f"space.{name or 'value'}": f"{spec.as_text()}, shape {list(shape)}"
+        f"space.{name or 'value'}": f"{spec}, shape {list(shape)}"
         for (name, shape), spec in zip(shapes.items(), specs, strict=True)
     }
     of_data = {f"data.{name}": text for name, text in describe_data(data).items()}
