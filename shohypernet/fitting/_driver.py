@@ -38,6 +38,7 @@ from shohypernet.fitting._run_directory import holds_run, read_identity
 from shohypernet.fitting._signals import Interrupted
 from shohypernet.hyperoptimizer import HyperOptimizer
 from shohypernet.problem import Problem
+from shohypernet.sources import reading
 from shohypernet.types import Hyperparams
 
 __all__ = ["History", "Interrupted", "NonFiniteLoss", "Result", "fit"]
@@ -120,6 +121,7 @@ def fit(
       FileNotFoundError: if resume is true and workdir holds no run.
       BlockingIOError: if another process runs in workdir.
       OSError: if workdir can't be written; the checkpoints that it has are kept.
+      ReadError: if a source can't be read (`shn.sources.ReadError`), from the error that says why.
       NonFiniteLoss: if a loss or λ̂ of every seed became NaN or infinite, or of any at the start.
       Interrupted: on Ctrl-C or SIGTERM with a workdir, after saving.
 
@@ -164,7 +166,8 @@ def fit(
             stack.callback(directory.close)
         health.say_if_many(made.like.hyperparams, data.valid)
         run = Run(problem, method, data, plan, made, group, directory, callbacks)
-        many = _in_natural_units(problem, execute(run, progress))
+        with reading(**data._asdict()):
+            many = _in_natural_units(problem, execute(run, progress))
         result = many.seed(0) if isinstance(seeds, int | np.integer) else many
         if directory and group.is_first:
             saving.keep(directory.path, result, directory.latest_step)

@@ -34,6 +34,7 @@ from shohypernet.search._result import Measured, SearchResult
 from shohypernet.search._resuming import SearchDirectory
 from shohypernet.search._seed import SeedSearch
 from shohypernet.search._static import VariantPopulations, Variants
+from shohypernet.sources import reading
 from shohypernet.types import Hyperparams, Optimizer, Space
 
 DEFAULT_MEMORY = 2**30
@@ -98,6 +99,7 @@ def run(
       TypeError: for anything else in place of a problem, a search or an optimizer.
       FileExistsError, FileNotFoundError, BlockingIOError, OSError: for a workdir, as `fit`.
       NonFiniteLoss: if every trial of a seed diverged.
+      ReadError: if a source can't be read, as `fit`.
       Interrupted: on Ctrl-C, and with a workdir on SIGTERM too, with the `result` so far.
 
     Reference:
@@ -134,7 +136,8 @@ def run(
             stack.callback(directory.close)
         for each in searches:
             each.enqueue(queue)
-        stopped = _search(searches, populations, budget, progress, directory)
+        with reading(**data._asdict()):
+            stopped = _search(searches, populations, budget, progress, directory)
         if stopped is None:
             _require_found(searches, each_seed, data)
         result = None
