@@ -25,8 +25,9 @@ class OnDisk:
 
     shape, dtype = (20,), np.dtype(np.float32)
 
-    def __init__(self, fails_at=None):
-        self.rounds, self.fails_at = 0, fails_at  # rounds whose reading has begun
+    def __init__(self, fails_at=None, error=AWAY):
+        self.rounds = 0  # whose reading has begun
+        self.fails_at, self.error = fails_at, error
         self.changed = threading.Condition()
 
     def __getitem__(self, rows):
@@ -35,7 +36,7 @@ class OnDisk:
                 self.rounds += 1
                 self.changed.notify_all()
             if self.rounds == self.fails_at:
-                raise AWAY
+                raise self.error
         return rows.astype(np.float32)
 
 
@@ -48,9 +49,8 @@ def run(disk, method=None, **kwargs):
     return walks.run(method or walks.walk(), data=data, seeds=0, steps=6, **kwargs)
 
 
-@pytest.mark.parametrize("every", [6, 4])
-def test_the_next_round_is_read_while_one_computes(every):
-    """A round ends only when the reading of the next has begun."""
+def test_the_next_round_is_read_while_one_computes():
+    """A round ends only when the reading of the next has begun, also that of the next chunk."""
     disk, overlaps = OnDisk(), []
 
     def compute(number, params):  # which are those after the round's minibatches
@@ -65,7 +65,7 @@ def test_the_next_round_is_read_while_one_computes(every):
         steps = jax.pure_callback(compute, like, state.steps, state.params)
         return state._replace(steps=steps), info
 
-    run(disk, walks.walk(on_step=on_step), eval_every=every)
+    run(disk, walks.walk(on_step=on_step), eval_every=4)
     assert overlaps == [True] * 5
     assert disk.rounds == 6  # and nothing twice, nor in vain
     assert threads() == []
@@ -166,15 +166,26 @@ def tuned(source):
 @pytest.mark.parametrize("call", [trained, retrained, searched, tuned])
 def test_an_error_of_a_read_is_the_cause_of_the_run_s(call):
     source = sources.rows(OnDisk(fails_at=3))
-    with pytest.raises(sources.ReadError, match="^the train split .*OSError: disk away") as caught:
+    with pytest.raises(sources.ReadError, match=r"^the train split .*OSError: disk away") as caught:
         call(source)
     assert caught.value.__cause__ is AWAY
+    assert threads() == []
+
+
+@pytest.mark.parametrize(
+    ("call", "error"), [(searched, shn.Interrupted), (tuned, KeyboardInterrupt)]
+)
+def test_ctrl_c_while_a_run_waits_for_a_read_is_no_error_of_the_read(call, error):
+    """Where JAX calls back in the main thread, it comes up there."""
+    source = sources.rows(OnDisk(fails_at=3, error=KeyboardInterrupt()))
+    with pytest.raises(error):
+        call(source)
     assert threads() == []
 
 
 @pytest.mark.parametrize("call", [trained, tuned])
 def test_a_last_minibatch_that_is_smaller_is_named(call):
     stream = sources.stream(uneven, evaluated=2)
-    with pytest.raises(sources.ReadError, match="train split .*minibatch 4 .*like the first"):
+    with pytest.raises(sources.ReadError, match=r"train split .*minibatch 4 .*like the first"):
         call(stream)
     assert threads() == []

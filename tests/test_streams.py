@@ -162,7 +162,9 @@ def test_refusals(tune, problem, streams, key):
     with pytest.raises(ValueError, match="the second time there were no minibatches"):
         spent.at(20)
     uneven = sources.stream(lambda: [*order(), *order(size=3)], evaluated=7)
-    with pytest.raises(ValueError, match=r"minibatch 7 of a stream isn't like the first: got shapes"):
+    with pytest.raises(
+        ValueError, match=r"minibatch 7 of a stream isn't like the first: got shapes"
+    ):
         uneven.at(7)
     with pytest.raises(TypeError, match=r"sources.generated\(\) traces"):
         sources.generated(lambda key: 1.0 if jax.random.bernoulli(key) else 0.0, 3)

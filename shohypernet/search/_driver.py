@@ -136,8 +136,7 @@ def run(
             stack.callback(directory.close)
         for each in searches:
             each.enqueue(queue)
-        with reading(**data._asdict()):
-            stopped = _search(searches, populations, budget, progress, directory)
+        stopped = _search(searches, populations, data, budget, progress, directory)
         if stopped is None:
             _require_found(searches, each_seed, data)
         result = None
@@ -155,6 +154,7 @@ def run(
 def _search(
     searches: list[SeedSearch],
     populations: VariantPopulations,
+    data: Data,
     budget: int,
     progress: bool | None,
     directory: SearchDirectory | None,
@@ -171,7 +171,8 @@ def _search(
     with bar, Interruption(listening=directory is not None) as interruption:
         try:
             while asked := [each for each in searches if each.ask()]:
-                _train(asked, populations, began, bar)
+                with reading(**data._asdict()):
+                    _train(asked, populations, began, bar)
                 found = [each.best.valid_loss for each in searches if each.best]
                 bar.set_postfix(valid=f"{np.mean(found):.4g}" if found else "none", refresh=False)
                 if directory:

@@ -36,17 +36,27 @@ class Ahead:
 
     def __call__(self, wanted: Any, following: Any, device: int = 0) -> Batch:
         """The answer to `wanted`, with that to `following` on its way."""
-        wanted, following = np.asarray(wanted), np.asarray(following)
+        try:
+            return self._answer(np.asarray(wanted), np.asarray(following), device)
+        except BaseException as error:  # Ctrl-C too, where JAX calls back in the main thread
+            self.close()
+            self.failure = error
+            raise
+
+    def close(self) -> None:
+        """Forget all answers, and end the thread once it has finished its read."""
+        with self._lock:
+            self._answers.clear()
+            self.failure = None
+            self._end()
+            self._leave()
+
+    def _answer(self, wanted: np.ndarray, following: np.ndarray, device: int) -> Batch:
         asker = wanted.shape, device
         with self._lock:
             now = self._begun(wanted)
             self._answers[asker] = {_name(wanted): now}
-        try:
-            answer = now.result()
-        except BaseException as error:
-            self.close()
-            self.failure = error
-            raise
+        answer = now.result()
         with self._lock:
             if _name(following) != _name(wanted):
                 self._answers[asker] = {
@@ -58,14 +68,6 @@ class Ahead:
                 if not self._answers:
                     self._end()
         return answer
-
-    def close(self) -> None:
-        """Forget all answers, and end the thread once it has finished its read."""
-        with self._lock:
-            self._answers.clear()
-            self.failure = None
-            self._end()
-            self._leave()
 
     def _begun(self, request: np.ndarray) -> "Future[Batch]":
         name = _name(request)

@@ -188,6 +188,7 @@ def reading(**splits: Any) -> Iterator[None]:
 
     Raises:
       ReadError: from the error of a read, in place of JAX's error of a callback.
+      KeyboardInterrupt: on Ctrl-C, likewise.
     """
     readers = {name: split.readers() for name, split in splits.items() if isinstance(split, Source)}
 
@@ -201,6 +202,8 @@ def reading(**splits: Any) -> Iterator[None]:
     except Exception:
         for name, each in readers.items():
             for cause in (reader.failure for reader in each if reader.failure is not None):
+                if not isinstance(cause, Exception):
+                    raise cause from None
                 kind = type(cause).__name__
                 raise ReadError(f"the {name} split couldn't be read: {kind}: {cause}") from cause
         raise

@@ -72,8 +72,8 @@ def stream(batches: Iterable[Batch] | Callable[[], Iterable[Batch]], *, evaluate
         train = shn.sources.stream(lambda: make_batches(seed=0), evaluated=10)  # a generator
 
     Round n of a run with T inner steps takes minibatches n T to n T + T − 1, for all seeds alike.
-    Where the order ends it begins again. While one round computes, a thread goes on to the next; two
-    rounds' minibatches are in memory.
+    Where the order ends it begins again. While one round computes, a thread prepares the next, so
+    that two rounds' minibatches are in memory.
     A run that is resumed goes through the order from its start to where it was: it reads what it
     would have read, if the order is the same each time. A loader that shuffles must be seeded anew
     by whatever makes it.
