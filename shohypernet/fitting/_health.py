@@ -226,8 +226,8 @@ def warn_if_still(history: History, seeds: Sequence[int], waiting: bool) -> None
     else:
         cause = (
             "The hypergradient is not zero, so that the step size has become too small to change "
-            "λ̂ (a schedule that ended at 0; hoag() with noisy gradients, or a tolerance that the "
-            "inner steps don't reach)."
+            "λ̂ (one of 0, as for a first phase; a schedule that ended at 0; hoag() with noisy "
+            "gradients, or a tolerance that the inner steps don't reach)."
         )
     warnings.warn(
         f"the hyperparameters stood still, bit for bit, to the end of the run, of seeds {each}. "

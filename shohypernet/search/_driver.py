@@ -35,6 +35,7 @@ from shohypernet.search._result import Measured, SearchResult
 from shohypernet.search._resuming import SearchDirectory
 from shohypernet.search._seed import SeedSearch
 from shohypernet.search._static import VariantPopulations, Variants
+from shohypernet.sources import reading
 from shohypernet.types import Hyperparams, Optimizer, Space
 
 DEFAULT_MEMORY = 2**30
@@ -102,6 +103,7 @@ def run(
       TypeError: for anything else in place of a problem, a search or an optimizer.
       FileExistsError, FileNotFoundError, BlockingIOError, OSError: for a workdir, as `fit`.
       NonFiniteLoss: if every trial of a seed diverged.
+      ReadError: if a source can't be read, as `fit`.
       Interrupted: on Ctrl-C, and with a workdir on SIGTERM too, with the `result` so far.
 
     Reference:
@@ -139,7 +141,7 @@ def run(
             stack.callback(directory.close)
         for each in searches:
             each.enqueue(queue)
-        stopped = _search(searches, populations, budget, progress, directory)
+        stopped = _search(searches, populations, data, budget, progress, directory)
         if stopped is None:
             _require_found(searches, each_seed, data)
         result = None
@@ -157,6 +159,7 @@ def run(
 def _search(
     searches: list[SeedSearch],
     populations: VariantPopulations,
+    data: Data,
     budget: int,
     progress: bool | None,
     directory: SearchDirectory | None,
@@ -173,7 +176,8 @@ def _search(
     with bar, Interruption(listening=directory is not None) as interruption:
         try:
             while asked := [each for each in searches if each.ask()]:
-                _train(asked, populations, began, bar)
+                with reading(**data._asdict()):
+                    _train(asked, populations, began, bar)
                 found = [each.best.valid_loss for each in searches if each.best]
                 bar.set_postfix(valid=f"{np.mean(found):.4g}" if found else "none", refresh=False)
                 if directory:

@@ -13,7 +13,7 @@ from shohypernet import hyperparameters as hp
 from shohypernet import inner_loop
 from shohypernet._internal import jaxprs
 from shohypernet._internal.trees import by_path
-from shohypernet.batches import Data
+from shohypernet.batches import Data, Turn
 from shohypernet.fitting._identity import describe, describe_data
 from shohypernet.search._static import Inner, Variants
 from shohypernet.types import Hyperparams, Key
@@ -72,7 +72,13 @@ def _program(inner: Inner, like: Hyperparams, data: Data) -> str:
     def inner_run(key: Key, hyperparams: Hyperparams, data: Data) -> Any:
         state = inner_loop.start(problem, optimizer, key, hyperparams)
         state, _ = inner_loop.drawn_step(
-            problem, optimizer, key, state, hyperparams, data.train, batch_size=inner.batch_size
+            problem,
+            optimizer,
+            Turn(key),
+            state,
+            hyperparams,
+            data.train,
+            batch_size=inner.batch_size,
         )
         return inner_loop.whole_valid_loss(
             problem, state.params, state.model_state, hyperparams, data.valid

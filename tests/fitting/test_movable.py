@@ -145,6 +145,18 @@ def test_what_moves_later_than_in_the_first_round_is_not_refused(name, options):
         assert leaf[0] != leaf[-1]
 
 
+def test_hyperparameters_may_be_held_in_a_first_phase(tmp_path):
+    problem = scalar(EFFECTS["smooth"])
+    options = {"problem": problem, "seeds": 0, "inner_steps": 1, "workdir": tmp_path}
+    held = METHODS["truncated"](problem, hyper_optimizer=optax.sgd(0.0))
+    with pytest.warns(RuntimeWarning, match="stood still.* 0 since step 0.*one of 0, as for a fir"):
+        result = calm(held, VALUES, steps=2, **options)
+    assert result.hyperparams == pytest.approx(VALUES)
+    free = METHODS["truncated"](problem, hyper_optimizer=SGD)
+    result = calm(free, VALUES, steps=4, resume=True, **options)
+    assert all(result.hyperparams[name] != pytest.approx(VALUES[name]) for name in VALUES)
+
+
 @pytest.mark.parametrize(
     "method",
     [
