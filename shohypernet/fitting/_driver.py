@@ -102,8 +102,9 @@ def fit(
       mesh: devices to shard the run over, by the names of its axes: `"seeds"`, `"samples"` (the
         sampled λ), `"examples"` or `"weights"` (arrays of the state of 1 MiB or more per seed,
         such as φ). Every device holds all data, or reads what it needs of a source, so that it
-        finds the examples of its share of a minibatch without asking another. Results are those of one device up to rounding, and a
-        run may be resumed on other devices. If the mesh spans the processes of `jax.distributed`,
+        finds the examples of its share of a minibatch without asking another. Results are those of
+        one device up to rounding, and a run may be resumed on other devices. If the mesh spans the
+        processes of `jax.distributed`,
         each must make the same call; the first keeps `workdir`, and a signal to any stops all.
 
     More hyperparameters than validation examples are named in the log, once.
