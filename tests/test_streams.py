@@ -135,7 +135,7 @@ def test_refusals(tune, problem, streams, key):
     with pytest.raises(ValueError, match=r"alike: got shapes.*\(3, 3\).*after.*\(4, 3\).*drop it"):
         sources.stream(lambda: [*order(), *order(size=3)], evaluated=8)
     with pytest.raises(ValueError, match=r"alike: got.*'x': \*.*after.*'x': \*, 'y': \*"):
-        sources.stream(lambda: [{"x": [1], "y": [1]}, {"x": [1]}], evaluated=2)
+        sources.stream(lambda: [{"x": np.ones(1), "y": np.ones(1)}, {"x": np.ones(1)}], evaluated=2)
     with pytest.raises(TypeError, match="a single Examples; arrays are a split"):
         sources.stream(Examples(np.zeros((4, 3)), np.zeros(4)), evaluated=1)
     same = order()
