@@ -57,8 +57,8 @@ def contenders() -> dict[str, _timing.Turn]:
     state = inner_loop.start(natural, adam, key)
 
     def one(state: Any, key: jax.Array) -> Any:
-        turn, sizes = Turn(key), {"batch_size": SIZE}
-        return inner_loop.drawn_step(natural, adam, turn, state, start, examples, **sizes)[0]
+        given = natural, adam, Turn(key), state, start, examples
+        return inner_loop.drawn_step(*given, batch_size=SIZE)[0]
 
     def loop(key: jax.Array) -> Any:
         return shn.train(made, adam, key, start, examples, steps=STEPS, batch_size=SIZE).params
