@@ -28,19 +28,19 @@ def get_config(data: str = "mnist_5k") -> ConfigDict:
             "seeds": (0, 1) if quick else (0, 1, 2),  # of hypernets, and of trained networks
             # Architectures, of two to four layers.
             "widths": (1, 2) if quick else (2, 4, 8),  # channels of a layer
-            "kernels": (1, 3),  # sizes of a layer's kernel, odd
+            "kernels": (1, 3) if quick else (1, 3, 5),  # sizes of a layer's kernel, odd
             "blocks": 1 if quick else 3,  # at most, after the first layer
             "architectures": 6 if quick else 25,  # that are trained to the end, with every seed
             "candidates": 8 if quick else 500,  # of which the hypernet's best is trained
             # Training, of networks and of hypernets.
             "batch_size": 10 if quick else 32,
             "learning_rate": 0.03,  # of networks: Adam on a cosine
-            "train_steps": 3 if quick else 600,  # of each network
+            "train_steps": 3 if quick else 2_000,  # of each network
             # The hypernet.
             "hidden": (4,) if quick else (64,),  # units of its hidden layers
             "init_scale": 0.1,  # of its initial weights
             "hypernet_learning_rate": 3e-3,  # Adam on a cosine
-            "rounds": 2 if quick else 300,
+            "rounds": 2 if quick else 1_000,
             "inner_steps": 2 if quick else 10,  # updates of the hypernet in a round
             "samples": 1,  # architectures for each update
             "evaluations": 1 if quick else 3,  # of one architecture's losses, on the way
