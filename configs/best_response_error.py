@@ -40,6 +40,6 @@ def get_config(data: str = "mnist_5k") -> ConfigDict:
             "held_out": 3 if quick else 12,  # λ, drawn from p(λ)
             "learning_rate": 3e-2,  # Adam, falling to 0 on a cosine
             "train_steps": 20 if quick else 2_000,  # on all training images
-            "seed": 0,
+            "seeds": (0,) if quick else (0, 1, 2),  # of the hypernets
         }
     )

@@ -8,7 +8,7 @@ Softmax regression on MNIST with a decay for each of some blocks of pixels, and 
 
 A hypernet is trained for all λ by the first phase of Algorithm 2, each λ log-uniform over three to
 five decades. Then models are trained to convergence at λ that are drawn anew, and the validation
-losses of both compared. Each hypernet has the best of three step sizes.
+losses of both compared. Each hypernet has the best of three step sizes, in the mean over seeds.
 """
 
 import pathlib
@@ -51,7 +51,7 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
     """Train models, and a hypernet of each kind, for each number of hyperparameters."""
     del resume  # it goes through all again, in minutes
     data = load(config)
-    arrays, errors, spread, slopes = {}, {}, [], []
+    arrays, errors, ranges, spread, slopes = {}, {}, {}, [], []
     for number in config.numbers:
         problem, start = build(number, config)
         print(f"{number} hyperparameters: training {config.held_out} models.", flush=True)
@@ -63,8 +63,11 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
             predicted = predict(problem, start, hypernet, trained.hyperparams, data, config)
             arrays[f"{number}: {name}"] = predicted
             each = error(predicted, trained.valid_loss)
-            errors.setdefault(name, []).append(float(np.nanmin(each)))
-            print(f"{number} hyperparameters, {name}: {_shown(each, 4)} nats", flush=True)
+            means = each.mean(axis=1)
+            best = each[np.nanargmin(means)]
+            errors.setdefault(name, []).append(float(best.mean()))
+            ranges.setdefault(name, []).append([float(best.min()), float(best.max())])
+            print(f"{number} hyperparameters, {name}: {_shown(means, 4)} nats", flush=True)
     _plots.save_figure(_best_response_error_plot.draw(errors, spread, config), workdir, NAME)
     _results.save_arrays(workdir, NAME, arrays)
     rows = [[name, *(f"{each:.4f}" for each in values)] for name, values in errors.items()]
@@ -73,6 +76,7 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
     return {
         "main": {f"error, {name}": values for name, values in errors.items()},
         "claims": claims(errors, spread, config),
+        "ranges": ranges,
         "spread_of_the_trained": spread,
         "largest_slope_of_the_trained": slopes,
     }
@@ -131,14 +135,14 @@ def build(number: int, config: Any) -> tuple[Problem, Any]:
 
 def train_models(problem: Problem, start: Any, data: Data, config: Any) -> Trained:
     """Models at λ drawn from p(λ), each trained to convergence on all training images."""
-    keys = jax.random.split(jax.random.key(1_000 + config.seed), config.held_out)
+    keys = jax.random.split(jax.random.key(1_000), config.held_out)
     encoded = hp.encode(problem.space, start)
     drawn = jax.vmap(lambda key: hp.sample(key, problem.space, encoded))(keys)
     optimizer = optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.train_steps))
 
     @jax.jit
     def one(hyperparams: Any, data: Data) -> tuple[jax.Array, jax.Array]:
-        natural, key = hp.decode(problem.space, hyperparams), jax.random.key(config.seed)
+        natural, key = hp.decode(problem.space, hyperparams), jax.random.key(0)
         steps = config.train_steps
         params = shn.train(problem, optimizer, key, natural, data.train, steps=steps).params
         gradient = jax.grad(problem.train_loss)(params, natural, data.train, key)
@@ -173,7 +177,9 @@ def contenders(problem: Problem, config: Any) -> dict[str, Hypernet]:
 def predict(
     problem: Problem, start: Any, hypernet: Hypernet, hyperparams: Any, data: Data, config: Any
 ) -> np.ndarray:
-    """Validation losses at H λ of the weights that a trained hypernet gives, by step size: (R, H).
+    """Validation losses at H λ of the weights that trained hypernets give.
+
+    Shape (R, S, H), by step size and seed.
 
     The rounds of `fit`, without its evaluations: compiling these would take longer than the rounds.
     """
@@ -181,7 +187,7 @@ def predict(
     falling = optax.cosine_decay_schedule(1.0, config.steps)
 
     @jax.jit
-    def losses(rate: jax.Array, hyperparams: Any, data: Data) -> jax.Array:
+    def losses(rate: jax.Array, seed: jax.Array, hyperparams: Any, data: Data) -> jax.Array:
         method = shn.global_response(
             problem,
             hypernet,
@@ -191,7 +197,7 @@ def predict(
             hypernet_rounds=1,  # which is all
             samples=config.samples,
         )
-        key_init, key_batch, key_step = jax.random.split(jax.random.key(config.seed), 3)
+        key_init, key_batch, key_step = jax.random.split(jax.random.key(seed), 3)
         state = method.init(key_init, encoded)
         batches = minibatch(key_batch, data.train, (config.steps, config.batch_size))
         state, _ = method.step(key_step, state, batches, data.valid)
@@ -202,13 +208,17 @@ def predict(
 
         return jax.lax.map(at, hyperparams)
 
-    rates = map(jnp.float32, config.hypernet_learning_rates)
-    return np.stack([losses(rate, hyperparams, data) for rate in rates])
+    return np.array(
+        [
+            [losses(jnp.float32(rate), seed, hyperparams, data) for seed in config.seeds]
+            for rate in config.hypernet_learning_rates
+        ]
+    )
 
 
 def error(predicted: np.ndarray, trained: np.ndarray) -> np.ndarray:
-    """Mean absolute difference of the losses, for each row of predictions."""
-    return np.mean(np.abs(predicted - trained), axis=1)
+    """Mean absolute difference of the losses over the held-out λ, the last axis."""
+    return np.mean(np.abs(predicted - trained), axis=-1)
 
 
 def claims(
