@@ -14,12 +14,12 @@ from shohypernet import problem as problems
 from shohypernet._internal import jaxprs, reasons
 from shohypernet._internal import losses as returned
 from shohypernet._internal.losses import Losses
-from shohypernet._internal.trees import by_path
+from shohypernet._internal.trees import by_path, split_floats
 from shohypernet.batches import Data, drawn
 from shohypernet.fitting._plan import Plan
 from shohypernet.hyperoptimizer import HyperOptimizer
 from shohypernet.problem import Problem
-from shohypernet.types import Hyperparams
+from shohypernet.types import Hyperparams, Params
 
 
 def require_consistent(
@@ -89,28 +89,45 @@ def require_movable(
     fixed = jaxprs.fixed(*traces, jax.tree.leaves(numbered.hyperparams))
     if not any(fixed):
         return
-    constant: list[bool] = []
-
-    def differentiate(state: Any) -> None:
-        key = jax.random.key(0)
-        losses = _losses(problem, method, state, _batches(key, data, plan), key)
-
-        def train_loss(hyperparams: Hyperparams) -> Any:
-            loss = losses(hp.decode(problem.space, hyperparams))["train_loss"]
-            return loss[0] if problem.stateful else loss
-
-        constant.extend(jaxprs.zeros(jax.grad(train_loss), state.hyperparams))
-
-    jax.eval_shape(jax.vmap(differentiate), states)
+    why = _reasons(problem, method, states, data, plan)
+    names = by_path(jnp.shape, states.hyperparams)
     refused = [
-        f"hyperparameter {name or 'λ̂'} "
-        + (reasons.WITHOUT_DERIVATIVE if no_slope else reasons.WITHOUT_WEIGHTS)
-        for name, still, no_slope in zip(
-            by_path(jnp.shape, states.hyperparams), fixed, constant, strict=True
-        )
+        f"hyperparameter {name or 'λ̂'} {reason}"
+        for name, still, reason in zip(names, fixed, why, strict=True)
         if still
     ]
     raise ValueError("\n".join(refused))
+
+
+def _reasons(
+    problem: Problem, method: HyperOptimizer, states: Any, data: Data, plan: Plan
+) -> list[str]:
+    """Why a method may not move each leaf of λ̂, by the derivatives that L_train has."""
+    found: list[str] = []
+
+    def differentiate(state: Any) -> None:
+        key = jax.random.key(0)
+        train_batches, valid_batch = _batches(key, data, plan)
+        batches = jax.tree.map(lambda leaf: leaf[0], train_batches), valid_batch
+        params, model_state = method.weights(state), method.model_state(state)
+
+        def train_loss(params: Params, hyperparams: Hyperparams) -> Any:
+            losses = returned.losses_at(problem, params, model_state, batches, key)
+            loss = losses(hp.decode(problem.space, hyperparams))["train_loss"]
+            return loss[0] if problem.stateful else loss
+
+        def slope(hyperparams: Hyperparams) -> jax.Array:
+            by_weights = jax.grad(train_loss, allow_int=True)(params, hyperparams)
+            return jnp.sum(jnp.stack([jnp.sum(leaf) for leaf in split_floats(by_weights)[0]]))
+
+        flat = jaxprs.zeros(jax.grad(train_loss, 1), params, state.hyperparams)
+        alike = jaxprs.zeros(jax.grad(slope), state.hyperparams)
+        for no_slope, for_all_weights in zip(flat, alike, strict=True):
+            answered = reasons.WITHOUT_WEIGHTS if for_all_weights else reasons.WITHOUT_RESPONSE
+            found.append(reasons.WITHOUT_DERIVATIVE if no_slope else answered)
+
+    jax.eval_shape(jax.vmap(differentiate), states)
+    return found
 
 
 def _batches(key: jax.Array, data: Data, plan: Plan) -> tuple[Any, Any]:

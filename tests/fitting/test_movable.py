@@ -129,6 +129,16 @@ def test_a_hyperparameter_that_changes_a_loss_alike_for_all_weights_is_refused(n
         tune(METHODS[name](problem), problem)
 
 
+def test_what_the_weights_of_the_method_alone_do_not_respond_to_is_refused_as_such():
+    """It is the hypernet that reads no λ; the minimum of the training loss does move."""
+    held = hypernets.Hypernet(lambda key, params, values: params, lambda phi, values: phi)
+    problem = scalar(lambda other, weights: other)
+    method = shn.simultaneous(problem, held, hypernet_optimizer=SGD, hyper_optimizer=ADAM)
+    with pytest.raises(ValueError, match="decay moves the minimum of the training loss") as refused:
+        calm(method, VALUES, problem=problem)
+    assert "other changes the training loss by as much for all" in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("name", "options"),
     [
