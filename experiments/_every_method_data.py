@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.optimize
-from jax.flatten_util import ravel_pytree
 from ml_collections import ConfigDict
 
 import shohypernet as shn
@@ -63,7 +62,7 @@ def net(config: Any) -> World:
         found = elastic_net.solve(data.train, hyperparams)
         return float(_nonsmooth.mean_squared_error(found, data.valid))
 
-    best = _searched(loss, problem.space, {"l1": 0.1, "l2": 0.1}, given.grid)
+    best = _searched(loss, lambda pair: {"l1": pair[0], "l2": pair[1]}, given)
     step = 1 / _nonsmooth.curvature(data.train)
     on_device = jax.tree.map(lambda part: jnp.asarray(part, jnp.float32), data)
     return World(
@@ -108,13 +107,11 @@ def regression(config: Any) -> World:
         penalty,
         space=shn.hyperparameters.log(given.low, given.high),
     )
-    start = jnp.full(len(given.sizes), given.start)
-    best = _searched(loss, problem.space, start, given.grid)
     return World(
         problem,
         Data(on_device[0], on_device[1], None),
-        start,
-        best,
+        jnp.full(len(given.sizes), given.start),
+        _searched(loss, lambda pair: pair, given),
         loss,
         given.step_size,
         heavy_ball(given.step_size),
@@ -124,30 +121,29 @@ def regression(config: Any) -> World:
 
 
 def _searched(
-    loss: Callable[[Hyperparams], float], space: Any, like: Hyperparams, points: int
+    loss: Callable[[Hyperparams], float], form: Callable[[np.ndarray], Hyperparams], given: Any
 ) -> Hyperparams:
-    """The best of two numbers of a bounded space: by a grid, polished by Nelder and Mead's search.
+    """The best of two decays between bounds: of a grid, polished by Nelder and Mead's search.
 
     Args:
       loss: of λ in natural units.
-      space: bounded, so that any code is a λ of it.
-      like: a tree like λ.
-      points: on each side of the grid.
+      form: λ from two numbers.
+      given: with `low` and `high`, the bounds, and `grid`, points of each side.
     """
-    flat, unravel = ravel_pytree(like)
 
-    def at(codes: Any) -> Hyperparams:
-        decoded = shn.hyperparameters.decode(space, unravel(jnp.asarray(codes, flat.dtype)))
-        return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), decoded)
+    def objective(logs: Any) -> float:
+        return loss(form(np.exp(np.asarray(logs))))
 
-    def objective(codes: Any) -> float:
-        return loss(at(codes))
-
-    side = np.linspace(-4.0, 4.0, points)
-    begun = min(itertools.product(side, repeat=2), key=objective)
-    options = {"xatol": 1e-5, "fatol": 1e-12}
-    found = scipy.optimize.minimize(objective, begun, method="Nelder-Mead", options=options)
-    return at(found.x)
+    ends = np.log(given.low), np.log(given.high)
+    begun = min(itertools.product(np.linspace(*ends, given.grid), repeat=2), key=objective)
+    found = scipy.optimize.minimize(
+        objective,
+        begun,
+        method="Nelder-Mead",
+        bounds=[ends] * 2,
+        options={"xatol": 1e-7, "fatol": 1e-13},
+    )
+    return form(np.exp(found.x))
 
 
 def distillation(config: Any) -> World:

@@ -124,7 +124,7 @@ def _nothing(world: World, pace: Pace, config: Any) -> dict[str, Any]:
 
 
 def _centered_kronecker(world: World, pace: Pace, config: Any) -> shn.HyperOptimizer:
-    jacobian = jacobians.kronecker(refresh_every=1)
+    jacobian = jacobians.kronecker(refresh_every=1, iterations=config.products)
     return _trained(shn.centered_response, jacobian=jacobian)(world, pace, config)
 
 

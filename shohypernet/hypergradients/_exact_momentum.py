@@ -38,15 +38,14 @@ class Descent(NamedTuple):
 
     Attributes:
       at_rest: `at_rest(params) -> Exact`: w_0, no velocity, an empty buffer.
-      forward: `forward(exact, t) -> (exact, loss, fits)`; `fits` tells whether the numbers stayed
-        within the range of fixed-point ones.
-      backward: `backward(exact, t) -> exact`: what `forward` made its result of.
+      step: `step(exact, t, ahead) -> (exact, loss, fits)`: the step from w_{t−1} to w_t if ahead, or
+        what it was made of. `fits` tells whether the numbers stayed within the range of
+        fixed-point ones.
       params: `params(exact) -> tree`, the weights that the point stands for.
     """
 
     at_rest: Any
-    forward: Any
-    backward: Any
+    step: Any
     params: Params
 
 
@@ -80,47 +79,44 @@ def descent(
     word_of = jnp.asarray(used, jnp.int32)
     largest = 2.0 ** (lossless.WORD_BITS - 1 - bits)
 
-    def push(exact: Exact, t: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def push(position: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """−α ∇L_train, the same as fixed-point numbers, and the loss."""
-        # Behind barriers it is compiled by itself, to the same numbers in both directions.
         batch, key = at(inputs, t)
-        weights, lam, batch = jax.lax.optimization_barrier(
-            (lossless.decode(exact.position, bits, dtype), hyperparams, batch)
-        )
         loss, gradient = jax.value_and_grad(
-            lambda flat: problem.train_loss(unravel(flat), lam, batch, key)
-        )(weights)
+            lambda flat: problem.train_loss(unravel(flat), hyperparams, batch, key)
+        )(lossless.decode(position, bits, dtype))
         change = -learning_rate * gradient
-        return jax.lax.optimization_barrier((change, lossless.encode(change, bits), loss))
+        return change, lossless.encode(change, bits), loss
 
     def at_rest(params: Params) -> Exact:
         position = lossless.encode(ravel_pytree(params)[0], bits)
         buffer = jnp.zeros((used[-1] + 1, position.size), jnp.uint32)
         return Exact(position, jnp.zeros_like(position), buffer)
 
-    def forward(exact: Exact, t: jax.Array) -> tuple[Exact, jax.Array, jax.Array]:
+    def step(exact: Exact, t: jax.Array, ahead: jax.Array) -> tuple[Exact, jax.Array, jax.Array]:
         position, velocity, buffer = exact
-        change, pushed, loss = push(exact, t)
+        # One gradient for both directions. Of two XLA would compile each as it fits in there, to
+        # numbers that are rounded otherwise.
+        before = jnp.where(ahead, position, position - velocity)
+        change, pushed, loss = push(before, t)
         word = word_of[t]
-        velocity, kept = lossless.multiply(velocity, buffer[word], momentum)
-        velocity = velocity + pushed
+        slower, kept = lossless.multiply(velocity, buffer[word], momentum)
+        slower = slower + pushed
+        faster, left = lossless.divide(velocity - pushed, buffer[word], momentum)
         # In integers a sum too large would wrap around without a word.
-        reach = lossless.decode(position, bits, dtype) + lossless.decode(velocity, bits, dtype)
+        reach = lossless.decode(position, bits, dtype) + lossless.decode(slower, bits, dtype)
         fits = jnp.all((jnp.abs(reach) < largest) & (jnp.abs(change) < largest))
-        return Exact(position + velocity, velocity, buffer.at[word].set(kept)), loss, fits
-
-    def backward(exact: Exact, t: jax.Array) -> Exact:
-        position, velocity, buffer = exact
-        position = position - velocity
-        _, pushed, _ = push(Exact(position, velocity, buffer), t)
-        word = word_of[t]
-        velocity, kept = lossless.divide(velocity - pushed, buffer[word], momentum)
-        return Exact(position, velocity, buffer.at[word].set(kept))
+        moved = Exact(
+            before + jnp.where(ahead, slower, 0),
+            jnp.where(ahead, slower, faster),
+            buffer.at[word].set(jnp.where(ahead, kept, left)),
+        )
+        return moved, loss, fits
 
     def params(exact: Exact) -> Any:
         return unravel(lossless.decode(exact.position, bits, dtype))
 
-    return Descent(at_rest, forward, backward, params)
+    return Descent(at_rest, step, params)
 
 
 def at(inputs: tuple[Any, jax.Array], t: jax.Array) -> tuple[Any, jax.Array]:

@@ -33,7 +33,7 @@ from shohypernet.hypergradients._restarts import Hypergradient
 from shohypernet.hyperoptimizer import HyperOptimizer
 from shohypernet.inner_loop import TrainState
 from shohypernet.problem import Problem, unconstrained
-from shohypernet.types import Batch, Hyperparams, Key
+from shohypernet.types import Batch, Hyperparams, Key, Params
 
 BITS = 28  # after the point: numbers up to 8, in steps of 4e-9
 
@@ -46,6 +46,24 @@ class Momentum(NamedTuple):
     """
 
     learning_rate: jax.Array
+
+
+class Turned(NamedTuple):
+    """Where the steps turn back, and what is found from there on.
+
+    Attributes:
+      params: w_T.
+      valid_loss: L_valid there, scalar.
+      of_weights: w̄, a tree like w.
+      of_velocity: v̄, likewise.
+      of_hyperparams: λ̄, a tree like λ.
+    """
+
+    params: Params
+    valid_loss: jax.Array
+    of_weights: Params
+    of_velocity: Params
+    of_hyperparams: Hyperparams
 
 
 def hypergradient(
@@ -86,45 +104,53 @@ def hypergradient(
     dynamics = exact_momentum.descent(
         problem, alpha, gamma, hyperparams, state.params, inputs, bits
     )
-    steps = jnp.arange(inner_loop.count(train_batches))
-
-    def ahead(exact: Exact, t: jax.Array) -> tuple[Exact, Any]:
-        exact, loss, fits = dynamics.forward(exact, t)
-        return exact, (loss, fits)
-
+    steps = inner_loop.count(train_batches)
     first = dynamics.at_rest(state.params)
-    last, (losses, fits) = jax.lax.scan(ahead, first, steps)
-    params = dynamics.params(last)
-    valid_loss, (weights, direct) = jax.value_and_grad(problem.valid_loss, (0, 1))(
-        params, hyperparams, valid_batch
-    )
+
+    def turn(exact: Exact, _: Turned) -> Turned:
+        params = dynamics.params(exact)
+        valid_loss, (weights, direct) = jax.value_and_grad(problem.valid_loss, (0, 1))(
+            params, hyperparams, valid_batch
+        )
+        return Turned(params, valid_loss, weights, optax.tree.zeros_like(weights), direct)
 
     def descend(total: jax.Array, slope: jax.Array) -> jax.Array:
         return total - (alpha * slope).astype(total.dtype)
 
-    def back(carry: Any, t: jax.Array) -> Any:
-        exact, of_weights, of_velocity, of_hyperparams = carry
-        exact = dynamics.backward(exact, t)
+    def back(exact: Exact, t: jax.Array, turned: Turned) -> Turned:
         batch, key = exact_momentum.at(inputs, t)
-        of_velocity = optax.tree.add(of_velocity, of_weights)
+        of_velocity = optax.tree.add(turned.of_velocity, turned.of_weights)
         slope = curvature.slope(problem, batch, key, of_velocity)
         bent, mixed = jax.grad(slope, (0, 1))(dynamics.params(exact), hyperparams)
-        of_weights = jax.tree.map(descend, of_weights, bent)
-        of_hyperparams = jax.tree.map(descend, of_hyperparams, mixed)
-        of_velocity = optax.tree.scale(float(gamma), of_velocity)
-        return (exact, of_weights, of_velocity, of_hyperparams), None
+        return turned._replace(
+            of_weights=jax.tree.map(descend, turned.of_weights, bent),
+            of_velocity=optax.tree.scale(float(gamma), of_velocity),
+            of_hyperparams=jax.tree.map(descend, turned.of_hyperparams, mixed),
+        )
 
-    carry = last, weights, optax.tree.zeros_like(weights), direct
-    (reached, _, _, gradient), _ = jax.lax.scan(back, carry, steps, reverse=True)
+    def advance(carry: tuple[Exact, Turned], i: jax.Array) -> tuple[Any, Any]:
+        exact, turned = carry
+        ahead = i < steps
+        t = jnp.where(ahead, i, 2 * steps - 1 - i)
+        turned = jax.lax.cond(i == steps, turn, lambda exact, same: same, exact, turned)
+        exact, loss, fits = dynamics.step(exact, t, ahead)
+        turned = jax.lax.cond(ahead, lambda exact, t, same: same, back, exact, t, turned)
+        return (exact, turned), (loss, fits | ~ahead)
+
+    shapes = jax.eval_shape(turn, first, None)
+    nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    (reached, turned), (losses, fits) = jax.lax.scan(
+        advance, (first, nothing), jnp.arange(2 * steps)
+    )
     # Nothing but w_0 is kept to compare with: at rest the others are zero.
     returned = jnp.all(reached.position == first.position)
     returned &= jnp.all(reached.velocity == 0) & jnp.all(reached.buffer == 0)
     flat = jnp.abs(ravel_pytree(state.params)[0])
     fits = jnp.all(fits) & jnp.all(flat < 2.0 ** (lossless.WORD_BITS - 1 - bits))
     honest = fits & returned
-    gradient = jax.tree.map(lambda leaf: jnp.where(honest, leaf, jnp.nan), gradient)
-    end = TrainState(params, state.opt_state)
-    return Hypergradient(gradient, end, jnp.mean(losses), valid_loss, 4 * len(steps) + 1)
+    gradient = jax.tree.map(lambda leaf: jnp.where(honest, leaf, jnp.nan), turned.of_hyperparams)
+    end = TrainState(turned.params, state.opt_state)
+    return Hypergradient(gradient, end, jnp.mean(losses[:steps]), turned.valid_loss, 4 * steps + 1)
 
 
 def reversible(
