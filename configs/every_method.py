@@ -40,7 +40,7 @@ def get_config(size: str = "full") -> ConfigDict:
             "products": 10,  # of conjugate_gradient, neumann, nystrom, hoag and kronecker
             "damping": 0.01,  # of nystrom
             "multiplier": 100.0,  # of f2sa
-            "trials": 60,  # of bayesian, at most, whose own cost grows with their cube
+            "trials": 40,  # of bayesian, at most, whose own cost grows with their cube
         }
         | _worlds()
     )

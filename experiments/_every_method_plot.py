@@ -6,19 +6,15 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from experiments._every_method_verdicts import ELSEWHERE, REFUSED, Judged
+from experiments._every_method_verdicts import ELSEWHERE, REFUSED, Judged, Table
 
 LEAST = -8.0  # decimal exponent of the darkest color
 GRAY = "0.93"
+FIRST = {"implicit, conjugate_gradient", "unrolled", "grid_search"}  # of a kind, below a line
 
 
-def draw(table: dict[str, dict[str, Judged]], families: dict[str, int]) -> Figure:
-    """A heat map of log shares; refused cells are hatched, those that aim elsewhere are framed.
-
-    Args:
-      table: cells by world and by method, all worlds with the same methods.
-      families: numbers of methods by family, in the order of the rows.
-    """
+def draw(table: Table) -> Figure:
+    """A heat map of log shares; refused cells are hatched, those that aim elsewhere are framed."""
     worlds, methods = list(table), list(next(iter(table.values())))
     figure, axes = plt.subplots(figsize=(1.0 * len(worlds) + 4.2, 0.3 * len(methods) + 1.8))
     colors = mpl.colormaps["YlGnBu_r"]
@@ -30,8 +26,8 @@ def draw(table: dict[str, dict[str, Judged]], families: dict[str, int]) -> Figur
         for row, name in enumerate(methods):
             judged = table[world][name]
             _cell(axes, column, row, judged, dark=depths[row, column] < LEAST / 2)
-    for row in np.cumsum(list(families.values()))[:-1]:
-        axes.axhline(row - 0.5, color="k", linewidth=1.2)
+    for name in FIRST & set(methods):
+        axes.axhline(methods.index(name) - 0.5, color="k", linewidth=1.2)
     axes.set_xticks(range(len(worlds)), worlds, rotation=35, ha="left", rotation_mode="anchor")
     axes.set_yticks(range(len(methods)), methods)
     axes.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, length=0)

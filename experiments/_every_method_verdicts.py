@@ -1,7 +1,7 @@
 """Verdicts on the cells of `every_method`: arrived, refused, aiming elsewhere, or short, and why."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,11 +19,17 @@ class Judged(NamedTuple):
       verdict: ARRIVED, REFUSED, ELSEWHERE or SHORT.
       why: the library's sentence for what is refused; for ELSEWHERE and SHORT the reason that we
         know, empty if we know none.
+      off: distance from the point that it aims at instead, relative; None if that isn't known.
     """
 
     cell: Cell
     verdict: str
     why: str = ""
+    off: float | None = None
+
+
+Table = dict[str, dict[str, Judged]]
+"""Cells by world and by method, all worlds with the same methods."""
 
 
 class Reason(NamedTuple):
@@ -46,20 +52,31 @@ class Reason(NamedTuple):
         return method in self.methods and (not self.worlds or world in self.worlds)
 
 
-def judge(cell: Cell, method: str, world: str, reasons: Iterable[Reason]) -> Judged:
-    """The verdict on one cell; a reason for what arrives is not asked for."""
+def judge(
+    cell: Cell, method: str, world: str, reasons: Iterable[Reason], other: Any = None
+) -> Judged:
+    """The verdict on one cell; a reason for what arrives is not asked for.
+
+    Args:
+      cell: the cell.
+      method: its name.
+      world: likewise.
+      reasons: all that are known.
+      other: λ, one number, that the method aims at instead, where that is known exactly.
+    """
     if cell.refusal:
         return Judged(cell, REFUSED, cell.refusal)
     known = [reason for reason in reasons if reason.covers(method, world)]
+    off = None if other is None else float(np.max(np.abs(np.asarray(cell.ends) / other - 1)))
     # What aims elsewhere may come by on its way.
     if elsewhere := [reason for reason in known if reason.elsewhere]:
-        return Judged(cell, ELSEWHERE, elsewhere[0].why)
+        return Judged(cell, ELSEWHERE, elsewhere[0].why, off)
     if not np.isnan(cell.share) and cell.share <= WITHIN:
         return Judged(cell, ARRIVED)
     return Judged(cell, SHORT, known[0].why if known else "")
 
 
-def unexplained(table: dict[str, dict[str, Judged]]) -> list[str]:
+def unexplained(table: Table) -> list[str]:
     """Cells that neither arrive nor say why, as "method on world"."""
     return [
         f"{method} on {world}"
@@ -69,6 +86,6 @@ def unexplained(table: dict[str, dict[str, Judged]]) -> list[str]:
     ]
 
 
-def count(table: dict[str, dict[str, Judged]], verdict: str) -> int:
+def count(table: Table, verdict: str) -> int:
     """Number of cells of a verdict."""
     return sum(judged.verdict == verdict for row in table.values() for judged in row.values())

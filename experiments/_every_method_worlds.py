@@ -6,7 +6,7 @@
 The share is 1 where a method starts, 0 at the exact answer, and means the same in every world.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -41,7 +41,7 @@ class World(NamedTuple):
       blocks: of training and of validation examples, for `saba`.
       answers: MINIMUM if w*(λ) is where training ends however long it is, or TRAINING if it is the
         weights after those steps and no others.
-      nash: λ of the players who don't lead, where that is known.
+      elsewhere: λ where methods rest that aim at another point, by their names, if it is known.
     """
 
     problem: Problem
@@ -54,7 +54,7 @@ class World(NamedTuple):
     steps: int
     blocks: tuple[int, int] = (1, 1)
     answers: str = MINIMUM
-    nash: Hyperparams | None = None
+    elsewhere: Mapping[str, float] = {}
 
 
 def share_left(world: World, hyperparams: Hyperparams) -> float:
@@ -85,6 +85,8 @@ def duopoly(config: Any) -> World:
     given = config.duopoly
     best, _ = _duopoly.stackelberg(given)
     nash, _ = _duopoly.nash(given)
+    # With 1 in place of the curvature 2b the response would be −b/1 and not −b/(2b).
+    by_identity = 2 * best / (3 - 2 * given.slope)
 
     def loss(hyperparams: Hyperparams) -> float:
         mine = float(hyperparams)
@@ -101,7 +103,7 @@ def duopoly(config: Any) -> World:
         step,
         heavy_ball(step),
         config.steps,
-        nash=nash,
+        elsewhere={"simultaneous, no response": nash, "implicit, identity": by_identity},
     )
 
 
