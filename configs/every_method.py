@@ -33,7 +33,7 @@ def get_config(size: str = "full") -> ConfigDict:
             "steps": 100,  # of a whole training, for those that start again in every round
             # Step sizes that are tried: Adam on a cosine, but for hoag, which adapts its own.
             "hyper_rates": (0.1,) if quick else (0.03, 0.1, 0.3),  # of λ̂
-            "hypernet_rates": (0.01,) if quick else (0.003, 0.01, 0.03),  # of φ
+            "hypernet_rates": (0.01,) if quick else (0.005, 0.02),  # of φ
             "sampling_scale": 0.3,  # of local_response and its kin, and of self_tuning
             "hypernet_share": 0.9,  # of the rounds of global_response that train φ
             "examples": 1e4,  # N of exploring_response

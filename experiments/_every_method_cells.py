@@ -5,7 +5,6 @@ of it is written here. What raises without saying is no refusal, and is let thro
 """
 
 import contextlib
-import functools
 import linecache
 import traceback
 import warnings
@@ -140,7 +139,13 @@ def round_cost(method: Method, world: World, config: Any) -> int:
         pace = Pace(config.hyper_rates[0], config.hypernet_rates[0], 1, steps)
         built = method.build(world, pace, config)
         found = shn.fit(
-            world.problem, built, world.data, world.start, steps=1, inner_steps=steps, progress=False
+            world.problem,
+            built,
+            world.data,
+            world.start,
+            steps=1,
+            inner_steps=steps,
+            progress=False,
         )
     return int(found.history.gradient_evaluations[-1])
 
