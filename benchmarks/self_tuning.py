@@ -21,7 +21,7 @@ from configs import self_tuning as configs
 from experiments import _augmented_lenet
 from shohypernet import inner_loop, problem
 from shohypernet._internal import convolutions
-from shohypernet.batches import Data, Examples, minibatch
+from shohypernet.batches import Data, Examples, Turn, minibatch
 from shohypernet.hyperparameters import encode
 
 STEPS, INNER, SIZE = 20, 5, 100
@@ -57,8 +57,8 @@ def contenders() -> dict[str, _timing.Turn]:
     state = inner_loop.start(natural, adam, key)
 
     def one(state: Any, key: jax.Array) -> Any:
-        drawn = {"batch_size": SIZE}
-        return inner_loop.drawn_step(natural, adam, key, state, start, examples, **drawn)[0]
+        given = natural, adam, Turn(key), state, start, examples
+        return inner_loop.drawn_step(*given, batch_size=SIZE)[0]
 
     def loop(key: jax.Array) -> Any:
         return shn.train(made, adam, key, start, examples, steps=STEPS, batch_size=SIZE).params

@@ -25,7 +25,7 @@ def get_config(size: str = "full") -> ConfigDict:
         {
             "judged": not quick,
             # Names of worlds and methods to run; empty for all.
-            "worlds": ("duopoly", "ridge") if quick else (),
+            "worlds": ("duopoly", "Dirac-GAN") if quick else (),
             "methods": ("implicit, identity", "self_tuning", "grid_search") if quick else (),
             "seeds": (0,) if quick else (0, 1, 2),
             "budget": 2_000 if quick else 40_000,  # gradient evaluations of a run, at most
@@ -55,7 +55,7 @@ def _worlds() -> dict[str, Any]:
         "pennies": {"temperature": 0.5, "start": (0.5, -0.5), "step_size": 2.0},
         "prediction": {
             "columns": (2, 8, 10),  # of diabetes: body mass, a blood lipid, ones
-            "rows": 60,
+            "rows": 30,
             "cost": 10.0,  # γ
             "lengths": (0.1, 10.0),  # of the prior
             "step_size": 0.02,

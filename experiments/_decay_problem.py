@@ -71,14 +71,20 @@ def described(config: Any) -> str:
     )
 
 
-def problem_on(data: Data, hidden: tuple[int, ...] = (), init_scale: float = 0.01) -> Problem:
-    """The problem for a network with hidden layers, or for a linear model without."""
+def problem_on(
+    data: Data, hidden: tuple[int, ...] = (), init_scale: float = 0.01, **options: Any
+) -> Problem:
+    """The problem for a network with hidden layers, or for a linear model without.
+
+    Further options are those of `shn.supervised`.
+    """
     return shn.supervised(
         MLP(CLASSES, hidden, init_scale),
         data.train.inputs[:1],
         shn.losses.mean_squared_error,
         penalty,
-        space=shn.hyperparameters.log(),
+        space=options.pop("space", shn.hyperparameters.log()),
+        **options,
     )
 
 

@@ -1,14 +1,15 @@
 """Cells of the table of `every_method`: a method on a world, run or refused.
 
-A refusal is what the library says when the method is built and `fit` is called with it, and nothing
-of it is written here. What raises without saying is no refusal, and is let through.
+A refusal is what the library says, in an error or a warning, when the method is built and `fit` is
+called with it; nothing of it is written here. What raises without saying is let through.
 """
 
 import contextlib
 import linecache
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +21,8 @@ import shohypernet as shn
 from experiments import _every_method_worlds as worlds
 from experiments._every_method_methods import METHODS, SEARCHES, Method, Pace
 from experiments._every_method_worlds import World
+
+ROUNDS = 2  # of `fit`, after which it knows whether λ̂ can move
 
 
 class Cell(NamedTuple):
@@ -37,7 +40,7 @@ class Cell(NamedTuple):
     share: float
     refusal: str = ""
     ends: Any = None
-    pace: dict[str, float] = {}
+    pace: Mapping[str, float] = MappingProxyType({})
     evaluations: int = 0
 
 
@@ -98,10 +101,10 @@ def searched(name: str, world: World, config: Any) -> Cell:
         return Cell(np.nan, str(refused))
     ends = jax.tree.map(lambda leaf: np.asarray(leaf)[None], found.hyperparams)
     spent = max(int(each.gradient_evaluations[-1]) for each in found.measured)
-    return best(world, ends, [(np.nan, np.nan)], config.seeds)._replace(pace={}, evaluations=spent)
+    return best(world, ends, [()], config.seeds)._replace(evaluations=spent)
 
 
-def best(world: World, ends: Any, rates: list[tuple[float, float]], seeds: Any) -> Cell:
+def best(world: World, ends: Any, rates: list[tuple[float, ...]], seeds: Any) -> Cell:
     """The cell of the step sizes whose median share over the seeds is least.
 
     Args:
@@ -123,7 +126,7 @@ def best(world: World, ends: Any, rates: list[tuple[float, float]], seeds: Any) 
     if np.all(np.isnan(medians)):
         return Cell(np.nan, ends=jax.tree.map(lambda leaf: leaf[0], ends))
     at = int(np.nanargmin(medians))
-    pace = dict(zip(("hyper_rate", "hypernet_rate"), rates[at], strict=True))
+    pace = dict(zip(("hyper_rate", "hypernet_rate"), rates[at], strict=False))
     return Cell(float(medians[at]), "", jax.tree.map(lambda leaf: leaf[at], ends), pace)
 
 
@@ -131,23 +134,25 @@ def round_cost(method: Method, world: World, config: Any) -> int:
     """Gradient evaluations of a method's first round, by `fit`.
 
     Raises:
-      Refused: for a method that doesn't apply to the world.
+      Refused: for a method that doesn't apply to the world, or of which `fit` warns.
     """
     steps = inner_steps(method, world, config)
-    with refusing(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # after one round of many λ may well stand still
-        pace = Pace(config.hyper_rates[0], config.hypernet_rates[0], 1, steps)
-        built = method.build(world, pace, config)
+    with refusing(), warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        pace = Pace(config.hyper_rates[0], config.hypernet_rates[0], ROUNDS, steps)
         found = shn.fit(
             world.problem,
-            built,
+            method.build(world, pace, config),
             world.data,
             world.start,
-            steps=1,
+            steps=ROUNDS,
             inner_steps=steps,
+            eval_every=1,
             progress=False,
         )
-    return int(found.history.gradient_evaluations[-1])
+    if told := [each for each in said if issubclass(each.category, RuntimeWarning)]:
+        raise Refused(str(told[0].message))
+    return int(found.history.gradient_evaluations[1])
 
 
 def inner_steps(method: Method, world: World, config: Any) -> int:

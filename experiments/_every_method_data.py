@@ -63,7 +63,7 @@ def net(config: Any) -> World:
         return float(_nonsmooth.mean_squared_error(found, data.valid))
 
     best = _searched(loss, lambda pair: {"l1": pair[0], "l2": pair[1]}, given)
-    step = 1 / _nonsmooth.curvature(data.train)
+    step = 1 / _nonsmooth.curvature(data.train.inputs)
     on_device = jax.tree.map(lambda part: jnp.asarray(part, jnp.float32), data)
     return World(
         problem,
@@ -136,12 +136,13 @@ def _searched(
 
     ends = np.log(given.low), np.log(given.high)
     begun = min(itertools.product(np.linspace(*ends, given.grid), repeat=2), key=objective)
+    simplex = np.asarray(begun) + (ends[1] - ends[0]) / given.grid * np.eye(3, 2)
     found = scipy.optimize.minimize(
         objective,
         begun,
         method="Nelder-Mead",
         bounds=[ends] * 2,
-        options={"xatol": 1e-7, "fatol": 1e-13},
+        options={"xatol": 1e-7, "fatol": 1e-13, "initial_simplex": simplex},
     )
     return form(np.exp(found.x))
 

@@ -1,4 +1,4 @@
-"""Verdicts on the cells of `every_method`: arrived, refused, aiming elsewhere, or short, and why."""
+"""Verdicts on the cells of `every_method`: arrived, refused, aiming elsewhere or short, and why."""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple

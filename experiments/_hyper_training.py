@@ -51,7 +51,7 @@ def factorized(problem: Problem, settings: Any, start: float) -> shn.HyperOptimi
         hypernet_optimizer=optax.adam(
             optax.cosine_decay_schedule(settings.hypernet_learning_rate, updates)
         ),
-        hyper_optimizer=_on_cosine(settings),
+        hyper_optimizer=on_cosine(settings),
         sampler=shn.samplers.local_gaussian(settings.sampling_scale),
         samples=settings.samples,
     )
@@ -70,12 +70,20 @@ def tuned(
     problem: Problem, settings: Any, prior: optax.GradientTransformation | None = None
 ) -> shn.HyperOptimizer:
     """The centered hypernet with a Kronecker-factored Jacobian, both step sizes on a cosine."""
+    hyper_optimizer = optax.chain(prior or optax.identity(), on_cosine(settings))
+    return centered(problem, settings, hyper_optimizer)
+
+
+def centered(
+    problem: Problem, settings: Any, hyper_optimizer: optax.GradientTransformation
+) -> shn.HyperOptimizer:
+    """The same with any optimizer of λ."""
     updates = settings.rounds * settings.inner_steps
     return shn.centered_response(
         problem,
         kronecker(settings),
         optimizer=optax.adam(optax.cosine_decay_schedule(settings.learning_rate, updates)),
-        hyper_optimizer=optax.chain(prior or optax.identity(), _on_cosine(settings)),
+        hyper_optimizer=hyper_optimizer,
     )
 
 
@@ -101,7 +109,8 @@ def rounds_within(
     return int(np.searchsorted(np.cumsum(each + np.asarray(updates)), budget, side="right"))
 
 
-def _on_cosine(settings: Any) -> optax.GradientTransformation:
+def on_cosine(settings: Any) -> optax.GradientTransformation:
+    """Adam of λ, on a cosine over all rounds."""
     schedule = optax.cosine_decay_schedule(settings.hyper_learning_rate, settings.rounds)
     return optax.adam(schedule, eps=HYPER_EPSILON)
 

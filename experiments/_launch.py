@@ -3,7 +3,6 @@
 import contextlib
 import io
 import linecache
-import os
 import pathlib
 import shlex
 import signal
@@ -13,12 +12,12 @@ import traceback
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
-import jax
 from absl import flags
 from ml_collections import ConfigDict
 
 import shohypernet as shn
 from experiments import _claims, _configs, _folders, _results, _sweep
+from shohypernet._internal import compiled
 
 USAGE = """Usage: python -m experiments.NAME --config=configs/NAME.py --workdir=NEW_FOLDER
        [--config.FIELD=VALUE ...] [--sweep=config.FIELD=VALUE,VALUE ...] [--resume]
@@ -28,7 +27,6 @@ USAGE = """Usage: python -m experiments.NAME --config=configs/NAME.py --workdir=
   --workdir       a new or empty folder for what the experiment writes
   --resume        resume the run or the sweep that workdir holds
   --help          this, and the fields of --config"""
-COMPILED = pathlib.Path("~/.cache/shohypernet")  # unless JAX_COMPILATION_CACHE_DIR is set
 OURS = ("__main__", "experiments", "shohypernet")
 
 
@@ -60,9 +58,7 @@ def main(run: Run, arguments: Sequence[str] | None = None) -> None:
     folder. Claims of a config whose field `judged` is false get no verdict. A sweep makes such a
     folder for each of its points.
     """
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        # So that a second run of an experiment compiles nothing again.
-        jax.config.update("jax_compilation_cache_dir", str(COMPILED.expanduser()))
+    compiled.keep()  # before anything of the experiment is
     # Not by absl.app, which turns on the logs of all libraries and so drowns the progress.
     arguments = sys.argv[1:] if arguments is None else arguments
     if isinstance(sys.stdout, io.TextIOWrapper):

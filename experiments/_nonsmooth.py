@@ -63,62 +63,10 @@ def problem(features: int, regularizer: Regularizer, space: Space) -> Problem:
     )
 
 
-def cross_validated(features: int, regularizer: Regularizer, space: Space, folds: int) -> Problem:
-    """The problem of a penalty on several folds at once, each with weights of its own.
-
-    Its weights are (folds, p) and its batches have the folds on their leading axis, as `in_folds`
-    makes them; L_train is the sum over folds, so that each has the loss that it has alone, and
-    L_valid is their mean.
-    """
-    one = problem(features, regularizer, space)
-
-    def train_loss(params: Any, hyperparams: Hyperparams, batch: Examples, key: jax.Array) -> Any:
-        return jnp.sum(
-            jax.vmap(one.train_loss, (0, None, 0, None))(params, hyperparams, batch, key)
-        )
-
-    def valid_loss(params: Any, hyperparams: Hyperparams, batch: Examples) -> Any:
-        return jnp.mean(jax.vmap(one.valid_loss, (0, None, 0))(params, hyperparams, batch))
-
-    return one._replace(
-        init=lambda key: jnp.zeros((folds, features)), train_loss=train_loss, valid_loss=valid_loss
-    )
-
-
-def per_fold(regularizer: Regularizer) -> Regularizer:
-    """The same penalty for each fold's weights, of which (folds, p) are given at once."""
-
-    def penalty(params: Any, hyperparams: Hyperparams) -> jax.Array:
-        return jnp.sum(jax.vmap(regularizer.penalty, (0, None))(params, hyperparams))
-
-    return Regularizer(penalty, jax.vmap(regularizer.prox, (0, None, None)))
-
-
-def curvature_in_folds(data: Data) -> float:
-    """Largest curvature of any fold."""
-    return max(curvature(Examples(*fold)) for fold in zip(*data.train, strict=True))
-
-
-def in_folds(data: Data, folds: int) -> Data:
-    """Training and validation examples together, cut into folds, which lead every array.
-
-    Raises:
-      ValueError: unless the folds divide the number of examples.
-    """
-    count = len(data.train.targets) + len(data.valid.targets)
-    if count % folds:
-        raise ValueError(f"{folds} folds don't divide {count} training and validation examples.")
-    held = np.arange(count).reshape(folds, -1)
-    kept = np.stack([np.setdiff1d(np.arange(count), each) for each in held])
-    pool = both(data)
-    train, valid = (jax.tree.map(lambda part, at=at: part[at], pool) for at in (kept, held))
-    return data._replace(train=train, valid=valid)
-
-
-def curvature(examples: Examples) -> float:
-    """Largest curvature of ½ mean (y − Xw)²."""
-    inputs = np.asarray(examples.inputs)
-    return float(np.linalg.norm(inputs, 2) ** 2 / len(inputs))
+def curvature(inputs: Any) -> float:
+    """Largest curvature of ½ mean (y − Xw)² for inputs, (n, p), or the largest of several."""
+    inputs = np.asarray(inputs)
+    return float(np.max(np.linalg.norm(inputs, 2, (-2, -1))) ** 2 / inputs.shape[-2])
 
 
 def tuned(

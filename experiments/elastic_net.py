@@ -66,11 +66,9 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
     }
 
 
-def build(config: Any, folds: int | None = None) -> Problem:
-    """The problem, its decays between bounds, on one split or on several folds at once."""
+def build(config: Any) -> Problem:
+    """The problem, its decays between bounds."""
     space = shn.hyperparameters.log(config.low, config.high)
-    if folds is not None:
-        return _nonsmooth.cross_validated(config.features, proximal.elastic_net(), space, folds)
     return _nonsmooth.problem(config.features, proximal.elastic_net(), space)
 
 
@@ -98,19 +96,13 @@ def contest(
     costs = {}
     for name in (IMPLICIT, FOLDED, UNROLLED, HYPER_TRAINED):
         print(f"{name}.")
-        problem, splits = build(config), runs
-        largest = max(_nonsmooth.curvature(data.train) for data in runs)
-        if name == FOLDED:
-            problem = build(config, config.folds)
-            splits = [_nonsmooth.in_folds(data, config.folds) for data in runs]
-            largest = max(map(_nonsmooth.curvature_in_folds, splits))
         again = name == UNROLLED
         rounds, steps = (
             (config.unrolled_rounds, config.unrolled_steps)
             if again
             else (config.rounds, config.inner_steps)
         )
-        made = method(name, problem, largest, rounds, steps, config)
+        made, splits = contender(name, runs, rounds, steps, config)
         path, evaluations = _nonsmooth.tuned(made, splits, config.start.to_dict(), rounds, steps)
         chosen = jax.tree.map(lambda leaf: leaf[-1], path)
         outcomes[name] = _nonsmooth.errors(solve, runs, chosen) | chosen
@@ -118,23 +110,46 @@ def contest(
     return outcomes, costs
 
 
+def contender(
+    name: str, runs: list[Data], rounds: int, steps: int, config: Any
+) -> tuple[shn.HyperOptimizer, list[Data]]:
+    """The method of a name, and each run's examples as it wants them."""
+    problem = build(config)
+    hyper_optimizer = optax.adam(optax.cosine_decay_schedule(config.hyper_learning_rate, rounds))
+    if name != FOLDED:
+        largest = max(_nonsmooth.curvature(data.train.inputs) for data in runs)
+        return method(name, problem, hyper_optimizer, largest, rounds * steps, config), runs
+    folds = shn.cross_validation(problem, config.folds)
+    splits = [folds.split(_nonsmooth.both(data)) for data in runs]
+    by_fold = [np.moveaxis(np.asarray(data.train.inputs), 1, 0) for data in splits]
+    largest = max(map(_nonsmooth.curvature, by_fold))
+
+    def build_one(hyper_optimizer: optax.GradientTransformation) -> shn.HyperOptimizer:
+        return method(IMPLICIT, problem, hyper_optimizer, largest, rounds * steps, config)
+
+    return folds.method(build_one, hyper_optimizer), splits
+
+
 def method(
-    name: str, problem: Problem, largest: float, rounds: int, steps: int, config: Any
+    name: str,
+    problem: Problem,
+    hyper_optimizer: optax.GradientTransformation,
+    largest: float,
+    steps: int,
+    config: Any,
 ) -> shn.HyperOptimizer:
     """The method of a name.
 
     Args:
       name: of it.
       problem: to tune.
+      hyper_optimizer: of the decays.
       largest: curvature of the smooth part of the training loss.
-      rounds: of the method.
-      steps: inner steps of each.
+      steps: of the weights or the hypernet, in all.
       config: of the experiment.
     """
-    schedule = optax.cosine_decay_schedule(config.hyper_learning_rate, rounds)
-    hyper_optimizer = optax.adam(schedule)
     if name == HYPER_TRAINED:
-        learning_rate = optax.cosine_decay_schedule(config.hypernet_learning_rate, rounds * steps)
+        learning_rate = optax.cosine_decay_schedule(config.hypernet_learning_rate, steps)
         return shn.local_response(
             problem,
             shn.hypernets.linear(init_scale=shn.hypernets.PAPER_INIT_SCALE),

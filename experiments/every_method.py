@@ -153,7 +153,7 @@ def _listed(judged: Judged) -> dict[str, Any]:
         "why": judged.why,
         "share_left": None if np.isnan(cell.share) else cell.share,
         "hyperparams": _results.listed(cell.ends),
-        "step_sizes": cell.pace,
+        "step_sizes": dict(cell.pace),
         "gradient_evaluations": cell.evaluations,
     }
 

@@ -237,7 +237,7 @@ def draw(found: dict[str, Evaluation]) -> Figure:
     for name, each in found.items():
         lines = axes.plot(each.epoch.T, each.test.T, "o-", markersize=3, color=COLORS[name])
         lines[0].set_label(name)
-    axes.set(xlabel="epochs", ylabel="test error (%)", yscale="log")
+    axes.set(xlabel="epochs", ylabel="test error (%)", ylim=(0, None))
     axes.legend()
     return figure
 

@@ -20,6 +20,7 @@ import shohypernet as shn
 from experiments import _launch, _nonsmooth, _plots, _results
 from shohypernet import proximal
 from shohypernet.batches import Data, Examples
+from shohypernet.folds import Folds
 from shohypernet.problem import Problem
 from shohypernet.proximal import ProximalGradient
 
@@ -78,7 +79,9 @@ def contest(groups: int, config: Any) -> dict[str, dict[str, np.ndarray]]:
     space = shn.hyperparameters.log(config.low, config.high)
     problem = _nonsmooth.problem(len(true), regularizer, space)
     largest = max(
-        _nonsmooth.curvature(part) for data in runs for part in (data.train, _nonsmooth.both(data))
+        _nonsmooth.curvature(part.inputs)
+        for data in runs
+        for part in (data.train, _nonsmooth.both(data))
     )
     optimizer = proximal.gradient(regularizer, 1 / largest)
     solve = _solver(problem, optimizer, config.train_steps)
@@ -89,13 +92,13 @@ def contest(groups: int, config: Any) -> dict[str, dict[str, np.ndarray]]:
         print(f"{groups} groups: {name}.")
         chosen[name] = _tuned(problem, optimizer, runs, shape, config)
 
-    folded = _nonsmooth.cross_validated(len(true), regularizer, space, config.folds)
-    splits = [_nonsmooth.in_folds(data, config.folds) for data in runs]
-    largest = max(map(_nonsmooth.curvature_in_folds, splits))
-    optimizer = proximal.gradient(_nonsmooth.per_fold(regularizer), 1 / largest)
+    folds = shn.cross_validation(problem, config.folds)
+    splits = [folds.split(_nonsmooth.both(data)) for data in runs]
+    by_fold = [np.moveaxis(np.asarray(data.train.inputs), 1, 0) for data in splits]
+    optimizer = proximal.gradient(regularizer, 1 / max(map(_nonsmooth.curvature, by_fold)))
     for name, shape in {TWO_FOLDED: (), EACH_FOLDED: (groups,)}.items():
         print(f"{groups} groups: {name}.")
-        chosen[name] = _tuned(folded, optimizer, splits, shape, config)
+        chosen[name] = _tuned(problem, optimizer, splits, shape, config, folds)
     return {
         name: _nonsmooth.errors(solve, runs, decays) | decays for name, decays in chosen.items()
     }
@@ -107,15 +110,21 @@ def _tuned(
     runs: list[Data],
     shape: tuple[int, ...],
     config: Any,
+    folds: Folds | None = None,
 ) -> dict[str, np.ndarray]:
     """Penalties by implicit differentiation, those of the groups of a given shape."""
     schedule = optax.cosine_decay_schedule(config.hyper_learning_rate, config.rounds)
-    method = shn.implicit(
-        problem,
-        optimizer=optimizer,
-        hyper_optimizer=optax.adam(schedule),
-        solver=shn.linear_solvers.conjugate_gradient(config.products),
-    )
+
+    def build(hyper_optimizer: optax.GradientTransformation) -> shn.HyperOptimizer:
+        return shn.implicit(
+            problem,
+            optimizer=optimizer,
+            hyper_optimizer=hyper_optimizer,
+            solver=shn.linear_solvers.conjugate_gradient(config.products),
+        )
+
+    adam = optax.adam(schedule)
+    method = folds.method(build, adam) if folds else build(adam)
     start = {"l1": jnp.float32(config.start), "groups": jnp.full(shape, config.start)}
     path, _ = _nonsmooth.tuned(method, runs, start, config.rounds, config.inner_steps)
     return jax.tree.map(lambda leaf: leaf[-1], path)

@@ -32,6 +32,7 @@ from shohypernet import (
 from shohypernet._supervised import supervised
 from shohypernet.datasets import DataError
 from shohypernet.fitting import History, Interrupted, NonFiniteLoss, Result, fit
+from shohypernet.folds import cross_validation
 from shohypernet.hypergradients.back_optimization import back_optimization
 from shohypernet.hypergradients.drmad import drmad
 from shohypernet.hypergradients.f2sa import f2sa
@@ -73,6 +74,7 @@ __all__ = [
     "batches",
     "callbacks",
     "centered_response",
+    "cross_validation",
     "datasets",
     "diagnostics",
     "drmad",

@@ -20,7 +20,7 @@ _ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # of an object, which differs from pr
 
 
 class Spec:
-    """One entry of a space; made by `real`, `log`, `bounded`, `integer` and `categorical`.
+    """One entry of a space; made by the builders of `hyperparameters`.
 
     Attributes:
       kind: name of the function that made it.
@@ -31,6 +31,11 @@ class Spec:
     kind: ClassVar[str]
     differentiable: ClassVar[bool] = True
     choices: tuple[Any, ...] = ()
+
+    @property
+    def bare(self) -> "Spec":
+        """The spec without conditions."""
+        return self
 
     @property
     def bounds(self) -> tuple[float, float]:

@@ -66,52 +66,69 @@ def minibatch(key: Key, examples: Batch, size: int | tuple[int, ...] | None) -> 
       ValueError: unless `size` is made of positive whole numbers and the leaves share a leading
         axis.
     """
-    if isinstance(examples, Stream):
-        raise TypeError(
-            "a stream has no random access, which a search or check needs: give a source of the "
-            "data set beneath, such as shn.sources.examples(loader.dataset)."
-        )
     if isinstance(examples, Source):
-        if size is None:
-            raise ValueError(
-                f"a source can't be taken whole: choose a batch size below {len(examples)}."
-            )
-        return examples.take(_numbers(key, size, len(examples)))
+        return drawn(Turn(key), examples, size)
     shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(examples)]
     rows = {leaf_shape[:1] for leaf_shape in shapes}
     if len(rows) != 1 or rows <= {(), (0,)}:
         raise ValueError(f"examples must share a leading axis of at least 1 row, got {shapes}.")
     if size is None:
         return examples
-    (count,) = rows.pop()
-    numbers = _numbers(key, size, count)
+    numbers = _numbers(key, size, examples)
     # In range by construction: "clip" is cheaper than the default, which fills with NaN.
     return jax.tree.map(lambda leaf: jnp.take(leaf, numbers, axis=0, mode="clip"), examples)
 
 
+class Turn(NamedTuple):
+    """A round's place in a run: a key that draws rows and, for streams, its number from 0 on."""
+
+    key: Key
+    number: Any = None
+
+
 def drawn(
-    key: Key, examples: Batch, size: int | tuple[int, ...] | None, number: Any = None
+    turn: Turn, examples: Batch, size: int | tuple[int, ...] | None, following: Turn | None = None
 ) -> Batch:
-    """`minibatch` or, from a stream, those whose turn it is in round `number`, from 0 on."""
-    if number is None or not isinstance(examples, Stream):
-        return minibatch(key, examples, size)
+    """`minibatch` or, from a stream, those whose turn it is.
+
+    Args:
+      turn: of the round.
+      examples: as for `minibatch`.
+      size: likewise; of a stream None or that of its minibatches.
+      following: the next round's turn, for which a source is read meanwhile; None after the last.
+    """
+    if not isinstance(examples, Source):
+        return minibatch(turn.key, examples, size)
+    turns = [turn] if following is None else [turn, following]
+    if not isinstance(examples, Stream):
+        return examples.take(*(_numbers(each.key, size, examples) for each in turns))
+    if turn.number is None:
+        raise TypeError(
+            "a stream has no random access, which a search or check needs: give a source of the "
+            "data set beneath, such as shn.sources.examples(loader.dataset)."
+        )
     count, size = size if isinstance(size, tuple) else (None, size)
     if size not in (None, examples.batch_size):
         raise ValueError(
             f"a stream's minibatches have the size that they come in, {examples.batch_size}, not "
             f"{size}; leave the batch size out."
         )
-    return examples.batches(number * (count or 1), count)
+    first, *then = (each.number * (count or 1) for each in turns)
+    return examples.batches(first, count, *then)
 
 
-def _numbers(key: Key, size: int | tuple[int, ...], count: int) -> jax.Array:
+def _numbers(key: Key, size: int | tuple[int, ...] | None, examples: Batch) -> jax.Array:
     """Numbers of some of the examples."""
+    if size is None:
+        raise ValueError(
+            f"a source can't be taken whole: choose a batch size below {len(examples)}."
+        )
     shape = size if isinstance(size, tuple) else (size,)
     if not all(map(is_positive, shape)):
         raise ValueError(
             f"size must be a positive whole number, a tuple of them or None, got {size!r}."
         )
-    return jax.random.randint(key, shape, 0, count)
+    return jax.random.randint(key, shape, 0, rows(examples))
 
 
 def rows(split: Batch) -> int:

@@ -13,7 +13,6 @@ that one `log()` may stand for a million decays.
 """
 
 import math
-import numbers
 from collections.abc import Callable
 from typing import Any
 
@@ -21,8 +20,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from shohypernet import _conditions as conditions
 from shohypernet import _specs as specs
 from shohypernet._internal import distributions, ranges, validation
+from shohypernet._internal.trees import path_name
 from shohypernet._specs import Spec
 from shohypernet.types import Hyperparams, Key, Space
 
@@ -67,27 +68,15 @@ def log(
     """
     if low is None and high is None:
         low, high = DEFAULT_PRIOR if prior is None else prior
-        _require_log_bounds(low, high)
+        ranges.require_log_bounds(low, high)
         return specs.Log(low, high)
     if low is None or high is None or prior is not None:
         raise ValueError(
             "log() needs both bounds and no prior, or a prior alone, got "
             f"{low=}, {high=} and {prior=}."
         )
-    _require_log_bounds(low, high)
+    ranges.require_log_bounds(low, high)
     return specs.BoundedLog(low, high)
-
-
-def _require_log_bounds(low: float, high: float) -> None:
-    ordered = 0 < low < high < math.inf
-    validation.require(ordered, f"log() needs 0 < low < high, got {low} and {high}.")
-    smallest = float(np.finfo(np.float32).tiny)
-    validation.require(
-        low >= smallest,
-        f"log() needs low to be {smallest:.4g} or more, below which float32 has no numbers of full "
-        f"precision, got {low}; measure the hyperparameter in another unit.",
-    )
-    ranges.require_numbers_between("log", low, high)
 
 
 def bounded(low: float, high: float) -> Spec:
@@ -107,12 +96,7 @@ def integer(low: int, high: int) -> Spec:
     Raises:
       ValueError: unless low < high, both whole numbers that float32 can hold.
     """
-    whole = all(isinstance(bound, numbers.Integral) for bound in (low, high))
-    largest = 2**24  # up to which float32, in which codes are, holds each of them
-    validation.require(
-        whole and -largest <= low < high <= largest,
-        f"integer() needs whole numbers with low < high, at most 2²⁴ from 0, got {low} and {high}.",
-    )
+    ranges.require_whole_bounds(low, high)
     return specs.Integer(low, high)
 
 
@@ -134,6 +118,44 @@ def categorical(*choices: Any) -> Spec:
         not twice, f"categorical() needs choices that differ, but {twice} come twice."
     )
     return specs.Categorical(choices)
+
+
+def conditional(spec: Spec, /, **where: Any) -> Spec:
+    """A hyperparameter that there is only where others have certain choices, for searches.
+
+        kind = categorical("sgd", "adam")
+        space = {"kind": kind, "momentum": conditional(bounded(0.0, 0.99), kind="sgd")}
+
+    Elsewhere it is inactive: its value is the middle of its prior, whatever a search asks for, so
+    that λ keeps its structure.
+
+    Args:
+      spec: the spec of its values.
+      where: choices of other hyperparameters, by their paths in the space (`**{"head.kind": "a"}`)
+        or by their names in `static`: one choice, or a list, tuple or range of some. The others are
+        single ones of `integer()` or `categorical()`, and may be conditional too. All conditions
+        must hold, and it is inactive where one of the others is.
+
+    Raises:
+      TypeError: for something that is no spec.
+      ValueError: without a condition, or for one without choices; by searches, for one that their
+        space doesn't have.
+    """
+    return conditions.conditional(spec, where)
+
+
+def active(space: Space, hyperparams: Hyperparams) -> Any:
+    """Whether each hyperparameter is active, or the constant of an inactive `conditional()`.
+
+    Args:
+      space: tree of specs, a prefix of `hyperparams`.
+      hyperparams: tree of arrays, unconstrained, of one λ or of several, leaves (P, ...).
+
+    Returns:
+      A tree like `hyperparams` of booleans.
+    """
+    require_prefix(space, hyperparams)
+    return conditions.active(space, hyperparams)
 
 
 def decode(space: Space, hyperparams: Hyperparams) -> Hyperparams:
@@ -171,9 +193,9 @@ def encode(space: Space, values: Hyperparams) -> Hyperparams:
         unconstrained = jax.tree.map(spec.encode, below, is_leaf=spec.holds)
         if not all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(unconstrained)):
             raise ValueError(
-                f"{below} is not strictly inside the range of its {spec.kind}() hyperparameter; "
-                "start from a value inside it, in natural units (a decay of 3e-4, not its "
-                "logarithm)."
+                f"{below} is not strictly inside the range of its {spec.bare.kind}() "
+                "hyperparameter; start from a value inside it, in natural units (a decay of 3e-4, "
+                "not its logarithm)."
             )
         return unconstrained
 
@@ -211,7 +233,7 @@ def _map(function: Callable[[Spec, Any], Any], space: Space, hyperparams: Hyperp
 
 
 def sample(key: Key, space: Space, like: Hyperparams) -> Hyperparams:
-    """One draw from the prior of a space, unconstrained.
+    """One draw from the prior of a space, unconstrained; what is inactive there is constant.
 
     Args:
       key: PRNG key.
@@ -227,7 +249,7 @@ def sample(key: Key, space: Space, like: Hyperparams) -> Hyperparams:
     drawn = [
         spec.sample(k, jnp.shape(leaf)) for spec, k, leaf in zip(specs, keys, leaves, strict=True)
     ]
-    return jax.tree.unflatten(treedef, drawn)
+    return conditions.project(space, jax.tree.unflatten(treedef, drawn))
 
 
 def describe(space: Space, values: Hyperparams) -> str:
@@ -244,20 +266,19 @@ def describe(space: Space, values: Hyperparams) -> str:
       Such as "decay 0.01 [0.001, 5], dropout.first 0.5, activation relu".
     """
 
-    def show(spec: Spec, leaf: Any) -> str:
-        if isinstance(spec, specs.Categorical):
+    def show(active: bool, spec: Spec, leaf: Any) -> str:
+        if not active:
+            return "inactive"
+        if isinstance(spec.bare, specs.Categorical):
             codes = np.asarray(spec.decode(encode(spec, leaf)))
-            return " ".join(spec.labels[code] for code in codes.flat)
-        value = np.asarray(leaf, np.float64)
-        if value.ndim == 0:
-            return f"{value:.4g}"
-        if value.size >= distributions.LEAST:
-            return distributions.describe(value)
-        return f"{np.median(value):.4g} [{value.min():.4g}, {value.max():.4g}]"
+            return " ".join(spec.bare.labels[code] for code in codes.flat)
+        return distributions.show(np.asarray(leaf, np.float64))
 
-    shown = jax.tree.map(show, broadcast_space(space, values), values)
+    by_leaf = broadcast_space(space, values)
+    is_active = jax.tree.broadcast(conditions.active_values(space, values), by_leaf)
+    shown = jax.tree.map(show, is_active, by_leaf, values)
     many = any(np.size(leaf) >= distributions.LEAST for leaf in jax.tree.leaves(values))
-    each = [f"{_named(path)} {text}".strip() for path, text in _paths(shown)]
+    each = [f"{path_name(path)} {text}".strip() for path, text in jax.tree.leaves_with_path(shown)]
     return ("\n" if many else ", ").join(each)
 
 
@@ -268,8 +289,8 @@ def require_differentiable(space: Space) -> None:
       ValueError: naming each entry that is an integer or a category.
     """
     fixed = [
-        f"{_named(path) or 'the space'} ({spec.kind})"
-        for path, spec in _paths(space)
+        f"{path_name(path) or 'the space'} ({spec.kind})"
+        for path, spec in jax.tree.leaves_with_path(space)
         if not spec.differentiable
     ]
     validation.require(
@@ -277,10 +298,3 @@ def require_differentiable(space: Space) -> None:
         f"gradients cannot move {', '.join(fixed)}: fix it, relax it to bounded(), or give it to a "
         "black-box search.",
     )
-
-
-_paths = jax.tree.leaves_with_path
-
-
-def _named(path: Any) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator=".")

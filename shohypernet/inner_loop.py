@@ -18,7 +18,7 @@ from shohypernet import problem as problems
 from shohypernet import sources
 from shohypernet._internal import convolutions, random, sharding
 from shohypernet._internal.trees import split_floats
-from shohypernet.batches import Data, SplitLosses, drawn
+from shohypernet.batches import Data, SplitLosses, Turn, drawn
 from shohypernet.problem import Problem
 from shohypernet.sources import Source
 from shohypernet.types import (
@@ -273,16 +273,18 @@ def start(
 def drawn_step(
     problem: Problem,
     optimizer: Optimizer,
-    key: Key,
+    turn: Turn,
     state: TrainState,
     hyperparams: Hyperparams,
     examples: Batch,
     *,
     batch_size: int | None = None,
-    number: Any = None,
+    following: Turn | None = None,
 ) -> tuple[TrainState, jax.Array]:
     """`train_step` on a minibatch that the step's own key or number draws, in a loop."""
-    key_batch, key_loss = jax.random.split(key)
-    batch = drawn(key_batch, examples, batch_size, number)
+    key_batch, key_loss = jax.random.split(turn.key)
+    if following is not None:
+        following = following._replace(key=jax.random.split(following.key)[0])
+    batch = drawn(turn._replace(key=key_batch), examples, batch_size, following)
     with convolutions.as_products():
         return train_step(problem, optimizer, state, hyperparams, batch, key_loss)

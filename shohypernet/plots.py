@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from shohypernet import hyperparameters as hp
 from shohypernet._internal import validation
 from shohypernet._internal.trees import by_path
 from shohypernet.fitting import History, Result
@@ -155,7 +156,8 @@ def search(result: SearchResult) -> Any:
 def importance(result: SearchResult) -> Any:
     """Share of the differences between good and other trials that each hyperparameter tells.
 
-    By PED-ANOVA (Watanabe et al., 2023, arXiv:2304.10255), of Optuna.
+    By PED-ANOVA (Watanabe et al., 2023, arXiv:2304.10255), of Optuna; of a conditional one among
+    the trials where it was active, by the share of those (arXiv:2601.20800).
 
     Args:
       result: of `search.run`, of one seed; array-valued hyperparameters count number by number.
@@ -181,28 +183,26 @@ def importances(result: SearchResult) -> dict[str, float]:
 
     measured = result.measured
     keep = np.isfinite(measured.valid_loss)
-    columns = {}
+    columns, unseen = {}, {}
+    active = by_path(np.asarray, hp.active(result.space, measured.unconstrained))
     for name, leaf in by_path(np.asarray, measured.unconstrained).items():
+        leaf = np.where(active[name], leaf.astype(float), np.nan)
         for i, column in enumerate(leaf.reshape(len(leaf), -1)[keep].T):
             several = leaf.size > len(leaf)
-            columns[f"{name or 'λ'}[{i}]" if several else name or "λ"] = column.astype(float)
+            known = columns if np.isfinite(column).any() else unseen
+            known[f"{name or 'λ'}[{i}]" if several else name or "λ"] = column
     study = optuna.create_study()
     ranges: dict[str, Any] = {
-        name: optuna.distributions.FloatDistribution(column.min(), column.max())
+        name: optuna.distributions.FloatDistribution(np.nanmin(column), np.nanmax(column))
         for name, column in columns.items()
     }
-    study.add_trials(
-        [
-            optuna.trial.create_trial(
-                params={name: column[i] for name, column in columns.items()},
-                distributions=ranges,
-                value=float(loss),
-            )
-            for i, loss in enumerate(measured.valid_loss[keep])
-        ]
-    )
+    for i, loss in enumerate(measured.valid_loss[keep]):
+        params = {name: column[i] for name, column in columns.items() if np.isfinite(column[i])}
+        within = {name: ranges[name] for name in params}
+        trial = optuna.trial.create_trial(params=params, distributions=within, value=float(loss))
+        study.add_trial(trial)
     found = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
-    return dict(found)
+    return dict(found) | dict.fromkeys(unseen, 0.0)
 
 
 def _by_seed(values: np.ndarray, result: Result) -> np.ndarray:

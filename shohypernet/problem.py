@@ -34,6 +34,8 @@ class Problem(NamedTuple):
       metrics: more to be told at each evaluation, by name, such as an accuracy: functions with the
         arguments of `valid_loss`, which return a scalar. Nothing is chosen by them.
       check: `check(examples)`, raises ValueError for examples that the losses would misread.
+      folds: how many folds' weights are trained side by side, of each of which every row of a split
+        has an example (`cross_validation`).
     """
 
     init: Callable[[Key], Any]
@@ -44,6 +46,7 @@ class Problem(NamedTuple):
     start: Any = None
     metrics: Mapping[str, ValidLoss] | None = None
     check: Callable[[Any], None] | None = None
+    folds: int = 1
 
 
 def require_readable(problem: Problem, data: Any) -> None:

@@ -17,14 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from shohypernet import hyperparameters as hp
-from shohypernet import inner_loop
+from shohypernet import inner_loop, sources
 from shohypernet._internal import validation
 from shohypernet._internal.trees import by_path
 from shohypernet.batches import Data, SplitLosses, minibatch, rows
 from shohypernet.fitting import Result
 from shohypernet.hyperoptimizer import HyperOptimizer
 from shohypernet.problem import Problem, relaxed
-from shohypernet.sources import Stream
 from shohypernet.types import Batch, Hyperparams, Params
 
 MOST_EXAMPLES = 1_000  # of a training batch that a slope is taken on
@@ -164,8 +163,9 @@ def _losses(
     encoded = hp.encode(_problem(method).space, hyperparams)
     count = len(jax.tree.leaves(encoded)[0])
     each = [jax.tree.map(lambda leaf, i=i: leaf[i], encoded) for i in range(count)]
-    found = [at(one, state, result.model_state, batch, data) for one in each]
-    return jax.tree.map(lambda *leaves: np.array(leaves), *found)
+    with sources.reading(**data._asdict()):
+        found = [at(one, state, result.model_state, batch, data) for one in each]
+        return jax.tree.map(lambda *leaves: np.array(leaves), *found)
 
 
 def _response(
@@ -184,7 +184,7 @@ def _response(
             "not of a file."
         )
     size = min(rows(data.train), MOST_EXAMPLES)
-    if isinstance(data.train, Stream):
+    if isinstance(data.train, sources.Stream):
         return method.weights_at, result.state, data.train.take(jnp.arange(size))
     return method.weights_at, result.state, minibatch(jax.random.key(0), data.train, size)
 

@@ -19,13 +19,14 @@ import jax
 import numpy as np
 
 from shohypernet import _specs as specs
+from shohypernet._conditions import Conditional
 from shohypernet.batches import Data, Examples, SplitLosses
 
 FORMAT = 2
 FINISHED = "finished-"  # in the folder of a run, before its last step
 _DESCRIPTION = "tree"
 _KNOWN: dict[str, type] = {
-    kind.__name__: kind for kind in (Data, Examples, SplitLosses, *specs.KINDS)
+    kind.__name__: kind for kind in (Data, Examples, SplitLosses, *specs.KINDS, Conditional)
 }
 _PLAIN = (bool, int, float, str)
 

@@ -11,11 +11,12 @@ import optax
 from shohypernet import hyperparameters as hp
 from shohypernet import inner_loop, saving
 from shohypernet._internal import random, validation
-from shohypernet.batches import Data, SplitLosses
+from shohypernet.batches import Data, SplitLosses, Turn
 from shohypernet.fitting import _plan as plans
 from shohypernet.inner_loop import TrainState
 from shohypernet.problem import Problem
-from shohypernet.sources import Source
+from shohypernet.sources import Source, reading
+from shohypernet.sources._source import is_read
 from shohypernet.types import Batch, Hyperparams, Key, ModelState, Params
 
 
@@ -81,27 +82,24 @@ def train(
     # Its losses read natural units as they are.
     problem = problem._replace(space=hp.UNCONSTRAINED)
 
-    def body(state: TrainState, drawn: tuple[Key, jax.Array]) -> tuple[TrainState, jax.Array]:
-        key, step = drawn
-        return inner_loop.drawn_step(
-            problem,
-            optimizer,
-            key,
-            state,
-            at(step / steps),
-            examples,
-            batch_size=batch_size,
-            number=step,
-        )
+    def body(state: TrainState, turns: tuple[Turn, Turn | None]) -> tuple[TrainState, jax.Array]:
+        turn, following = turns
+        share = turn.number / steps
+        sizes: Any = {"batch_size": batch_size, "following": following}
+        return inner_loop.drawn_step(problem, optimizer, turn, state, at(share), examples, **sizes)
 
     # All keys in one go: drawn in the loop, they would take as long as a small product.
     key = random.fast(key)
     numbers = jnp.arange(steps)
-    keys = jax.vmap(inner_loop.step_key, (None, 0))(key, numbers)
-    with validation.traceable("train()"):
+    turns, following = Turn(jax.vmap(inner_loop.step_key, (None, 0))(key, numbers), numbers), None
+    if is_read(examples):
+        following = jax.tree.map(lambda leaf: leaf[jnp.minimum(numbers + 1, steps - 1)], turns)
+    with validation.traceable("train()"), reading(train=examples):
         state, losses = jax.lax.scan(
-            body, inner_loop.start(problem, optimizer, key), (keys, numbers)
+            body, inner_loop.start(problem, optimizer, key), (turns, following)
         )
+        if following is not None:
+            jax.block_until_ready(losses)  # unless traced
     return Trained(state.params, losses, state.model_state)
 
 
@@ -199,11 +197,13 @@ def retrainer(
 
     def again(hyperparams: Any, with_valid: bool) -> Retrained:
         examples = _together(data) if with_valid else data.train
-        if _is_schedule(hyperparams):
-            along = jax.jit(lambda *rest: each(rest[0], hyperparams, *rest[1:]))
-            return along(keys, data, examples)
-        hp.require_prefix(problem.space, hyperparams)
-        return compiled(keys, jax.tree.map(_as_float, hyperparams), data, examples)
+        with reading(**data._asdict()):
+            if _is_schedule(hyperparams):
+                along = jax.jit(lambda *rest: each(rest[0], hyperparams, *rest[1:]))
+                return jax.block_until_ready(along(keys, data, examples))
+            hp.require_prefix(problem.space, hyperparams)
+            at = jax.tree.map(_as_float, hyperparams)
+            return jax.block_until_ready(compiled(keys, at, data, examples))
 
     return again
 

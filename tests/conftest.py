@@ -15,6 +15,8 @@ os.environ.setdefault(
 # A process for each core: threads that wait for each other by spinning only heat the other.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ["MPLBACKEND"] = "Agg"
+# What one run of the tests compiles is nothing to the next, nor to those of the user.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", "")
 
 import gc
 

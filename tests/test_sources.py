@@ -127,8 +127,6 @@ def test_refusals(tune, problem, arrays, mapped):
         tune(mapped, train_batch_size=None)
     with pytest.raises(ValueError, match="valid_batch_size"):
         tune(mapped, valid_batch_size=None)
-    with pytest.raises(ValueError, match="under a mesh"):
-        tune(mapped, mesh=jax.make_mesh((1,), ("seeds",)), seeds=[0])
     random = shn.search.random_search(steps=5)
     with pytest.raises(ValueError, match=r"search.run\(\) can't take a source of 40 .* batch_size"):
         shn.search.run(problem, random, mapped, 0.1, optimizer=SGD, budget=20)

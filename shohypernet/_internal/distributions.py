@@ -7,6 +7,15 @@ BARS = "▁▂▃▄▅▆▇█"
 BINS = 12
 
 
+def show(values: np.ndarray) -> str:
+    """One number, or a few by their median and range, or many by `describe`."""
+    if values.ndim == 0:
+        return f"{values:.4g}"
+    if values.size >= LEAST:
+        return describe(values)
+    return f"{np.median(values):.4g} [{values.min():.4g}, {values.max():.4g}]"
+
+
 def describe(values: np.ndarray) -> str:
     """Such as "0.01 [0.001, 5] ▁▂▅█▃▁▁▁▂▁▁▁ of 39,760"; bins are even in log, if that is wide.
 

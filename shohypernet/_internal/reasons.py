@@ -8,10 +8,6 @@ DECIDES = (
 WITHOUT_WEIGHTS = (
     "changes the training loss by as much for all weights, and so not where its minimum lies."
 )
-WITHOUT_RESPONSE = (
-    "moves the minimum of the training loss, but this method's weights don't respond to it (its "
-    "hypernet doesn't read it?), and the validation loss doesn't read it either."
-)
 WITHOUT_DERIVATIVE = (
     "changes a loss but has no derivative: it goes through a rounding, a comparison or a "
     "stop_gradient, or is only the odds of something drawn. Make it smooth, or search for it."

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
 AXES = ("seeds", "samples", "examples", "weights")
@@ -58,6 +59,48 @@ def constrain_if_even(tree: Any, name: str) -> Any:
     """`constrain` of the leading axis, where the devices can share it evenly."""
     even = all(_even(leaf, name, 0) for leaf in jax.tree.leaves(tree))
     return constrain(tree, name) if even else tree
+
+
+def even(size: int, name: str) -> int:
+    """The largest number up to a size that the devices of an axis can share evenly, or the size."""
+    devices = _devices(name) if name in _names() else 1
+    return size - size % devices or size
+
+
+def by_device(function: Callable[..., Any], *numbers: jax.Array) -> Any:
+    """`function(device, *numbers)` in every device by itself, such as a call to its host.
+
+    Args:
+      function: to a tree of arrays that lead with the axes of `numbers`.
+      *numbers: of examples, of one shape. The mesh's axis "examples" shares the last axis, where it
+        can do so evenly; all other axes of the mesh repeat them.
+
+    Returns:
+      What the function of all numbers would give.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if not set(mesh.axis_names) & set(AXES):
+        return function(jnp.int32(0), *numbers)
+
+    def each(*own: jax.Array) -> Any:
+        return function(jax.lax.axis_index(mesh.axis_names), *own)
+
+    if not _names():
+        return each(*numbers)
+    axes: list[Any] = [None] * numbers[0].ndim
+    if axes and _even(numbers[0], "examples", -1):
+        axes[-1] = "examples"
+    spec = PartitionSpec(*axes)
+    return jax.shard_map(
+        each, in_specs=spec, out_specs=spec, axis_names=set(_names()), check_vma=False
+    )(*numbers)
+
+
+def from_one(tree: Any) -> Any:
+    """Copy arrays that one device has, such as by a call to the host, to all of the mesh."""
+    if not _names():
+        return tree
+    return jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, PartitionSpec()), tree)
 
 
 def each_seed(

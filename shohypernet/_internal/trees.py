@@ -59,7 +59,9 @@ def _is_key(leaf: Any) -> bool:
 
 def by_path(function: Callable[[Any], Any], tree: Any) -> dict[str, Any]:
     """A function of each leaf, by the leaf's path."""
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="."): function(leaf)
-        for path, leaf in jax.tree.leaves_with_path(tree)
-    }
+    return {path_name(path): function(leaf) for path, leaf in jax.tree.leaves_with_path(tree)}
+
+
+def path_name(path: Any) -> str:
+    """A path of keys as text, such as "layers.0.kernel"."""
+    return jax.tree_util.keystr(path, simple=True, separator=".")

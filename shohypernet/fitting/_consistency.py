@@ -3,23 +3,25 @@
 Functions are traced for these checks, but nothing is compiled or computed.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from shohypernet import hyperparameters as hp
 from shohypernet import problem as problems
 from shohypernet._internal import jaxprs, reasons
 from shohypernet._internal import losses as returned
 from shohypernet._internal.losses import Losses
-from shohypernet._internal.trees import by_path, split_floats
-from shohypernet.batches import Data, drawn
+from shohypernet._internal.trees import by_path
+from shohypernet.batches import Data, Turn, drawn
 from shohypernet.fitting._plan import Plan
 from shohypernet.hyperoptimizer import HyperOptimizer
 from shohypernet.problem import Problem
-from shohypernet.types import Hyperparams, Params
+from shohypernet.types import Hyperparams
 
 
 def require_consistent(
@@ -71,7 +73,9 @@ def require_movable(
     plan: Plan,
     traces: tuple[Any, Any],
 ) -> None:
-    """Refuse hyperparameters that no number of rounds moves, by construction.
+    """Refuse hyperparameters that no number of rounds moves, by construction of the losses.
+
+    Those that a hyper_optimizer holds, such as `optax.sgd(0.0)` in a first phase, are let be.
 
     Args:
       problem: as given, with λ in natural units.
@@ -89,53 +93,49 @@ def require_movable(
     fixed = jaxprs.fixed(*traces, jax.tree.leaves(numbered.hyperparams))
     if not any(fixed):
         return
-    why = _reasons(problem, method, states, data, plan)
-    names = by_path(jnp.shape, states.hyperparams)
-    refused = [
-        f"hyperparameter {name or 'λ̂'} {reason}"
-        for name, still, reason in zip(names, fixed, why, strict=True)
-        if still
-    ]
-    raise ValueError("\n".join(refused))
-
-
-def _reasons(
-    problem: Problem, method: HyperOptimizer, states: Any, data: Data, plan: Plan
-) -> list[str]:
-    """Why a method may not move each leaf of λ̂, by the derivatives that L_train has."""
-    found: list[str] = []
+    constant: list[bool] = []
+    alike: list[bool] = []
 
     def differentiate(state: Any) -> None:
         key = jax.random.key(0)
-        train_batches, valid_batch = _batches(key, data, plan)
-        batches = jax.tree.map(lambda leaf: leaf[0], train_batches), valid_batch
-        params, model_state = method.weights(state), method.model_state(state)
+        at = _batches(key, data, plan)
+        at, model_state = (
+            (jax.tree.map(lambda leaf: leaf[0], at[0]), at[1]),
+            method.model_state(state),
+        )
 
-        def train_loss(params: Params, hyperparams: Hyperparams) -> Any:
-            losses = returned.losses_at(problem, params, model_state, batches, key)
+        def train_loss(params: Any, hyperparams: Hyperparams) -> Any:
+            losses = returned.losses_at(problem, params, model_state, at, key)
             loss = losses(hp.decode(problem.space, hyperparams))["train_loss"]
             return loss[0] if problem.stateful else loss
 
-        def slope(hyperparams: Hyperparams) -> jax.Array:
-            by_weights = jax.grad(train_loss, allow_int=True)(params, hyperparams)
-            return jnp.sum(jnp.stack([jnp.sum(leaf) for leaf in split_floats(by_weights)[0]]))
+        def slope(params: Any, hyperparams: Hyperparams) -> Any:
+            return optax.tree.sum(jax.grad(train_loss)(params, hyperparams))
 
-        flat = jaxprs.zeros(jax.grad(train_loss, 1), params, state.hyperparams)
-        alike = jaxprs.zeros(jax.grad(slope), state.hyperparams)
-        for no_slope, for_all_weights in zip(flat, alike, strict=True):
-            answered = reasons.WITHOUT_WEIGHTS if for_all_weights else reasons.WITHOUT_RESPONSE
-            found.append(reasons.WITHOUT_DERIVATIVE if no_slope else answered)
+        for function, zeros in ((train_loss, constant), (slope, alike)):
+            gradient = functools.partial(jax.grad(function, 1), method.weights(state))
+            zeros.extend(jaxprs.zeros(gradient, state.hyperparams))
 
     jax.eval_shape(jax.vmap(differentiate), states)
-    return found
+    refused = [
+        f"hyperparameter {name or 'λ̂'} "
+        + (reasons.WITHOUT_DERIVATIVE if no_slope else reasons.WITHOUT_WEIGHTS)
+        for name, still, no_slope, as_much in zip(
+            by_path(jnp.shape, states.hyperparams), fixed, constant, alike, strict=True
+        )
+        if still and (no_slope or as_much)
+    ]
+    if refused:
+        raise ValueError("\n".join(refused))
 
 
 def _batches(key: jax.Array, data: Data, plan: Plan) -> tuple[Any, Any]:
     """Batches of a round, training ones first."""
-    train_batch = drawn(key, data.train, plan.train_batch_size, 0)
+    turn = Turn(key, 0)
+    train_batch = drawn(turn, data.train, plan.train_batch_size)
     return jax.tree.map(
         lambda leaf: jnp.broadcast_to(leaf, (plan.inner_steps, *leaf.shape)), train_batch
-    ), drawn(key, data.valid, plan.valid_batch_size, 0)
+    ), drawn(turn, data.valid, plan.valid_batch_size)
 
 
 def _losses(

@@ -21,7 +21,7 @@ from jax.sharding import Mesh
 from shohypernet import hyperparameters as hp
 from shohypernet import problem as problems
 from shohypernet import saving
-from shohypernet._internal import sharding
+from shohypernet._internal import compiled, sharding
 from shohypernet.batches import Data
 from shohypernet.fitting import _checks as checks
 from shohypernet.fitting import _health as health
@@ -38,6 +38,7 @@ from shohypernet.fitting._run_directory import holds_run, read_identity
 from shohypernet.fitting._signals import Interrupted
 from shohypernet.hyperoptimizer import HyperOptimizer
 from shohypernet.problem import Problem
+from shohypernet.sources import reading
 from shohypernet.types import Hyperparams
 
 __all__ = ["History", "Interrupted", "NonFiniteLoss", "Result", "fit"]
@@ -100,9 +101,10 @@ def fit(
         it holds each state twice, and all else for one seed. Results are the same up to rounding.
       mesh: devices to shard the run over, by the names of its axes: `"seeds"`, `"samples"` (the
         sampled λ), `"examples"` or `"weights"` (arrays of the state of 1 MiB or more per seed,
-        such as φ). Every device holds all data, so that it finds the examples of its share of a
-        minibatch without asking another. Results are those of one device up to rounding, and a
-        run may be resumed on other devices. If the mesh spans the processes of `jax.distributed`,
+        such as φ). Every device holds all data, or reads what it needs of a source, so that it
+        finds the examples of its share of a minibatch without asking another. Results are those of
+        one device up to rounding, and a run may be resumed on other devices. If the mesh spans the
+        processes of `jax.distributed`,
         each must make the same call; the first keeps `workdir`, and a signal to any stops all.
 
     More hyperparameters than validation examples are named in the log, once.
@@ -120,6 +122,7 @@ def fit(
       FileNotFoundError: if resume is true and workdir holds no run.
       BlockingIOError: if another process runs in workdir.
       OSError: if workdir can't be written; the checkpoints that it has are kept.
+      ReadError: if a source can't be read (`shn.sources.ReadError`), from the error that says why.
       NonFiniteLoss: if a loss or λ̂ of every seed became NaN or infinite, or of any at the start.
       Interrupted: on Ctrl-C or SIGTERM with a workdir, after saving.
 
@@ -129,6 +132,7 @@ def fit(
         if the method left out estimates of its own, such as of the curvature, that weren't finite.
     """
     checks.require_match(problem, method)
+    compiled.keep()
     mesh = plans.named_mesh(mesh)
     group = multihost.process_group(mesh)
     resume, former = _resumption(group, workdir, resume)
@@ -162,9 +166,10 @@ def fit(
             described = identity(plan, data, start, made.like, config)
             directory = group.run_directory(workdir, described, resume=resume)
             stack.callback(directory.close)
-        health.say_if_many(made.like.hyperparams, data.valid)
+        health.say_if_many(made.like.hyperparams, data.valid, problem.folds)
         run = Run(problem, method, data, plan, made, group, directory, callbacks)
-        many = _in_natural_units(problem, execute(run, progress))
+        with reading(**data._asdict()):
+            many = _in_natural_units(problem, execute(run, progress))
         result = many.seed(0) if isinstance(seeds, int | np.integer) else many
         if directory and group.is_first:
             saving.keep(directory.path, result, directory.latest_step)

@@ -97,19 +97,20 @@ def warn_of_lost(lost: dict[int, str]) -> None:
         )
 
 
-def say_if_many(hyperparams: Any, valid: Batch) -> None:
+def say_if_many(hyperparams: Any, valid: Batch, folds: int = 1) -> None:
     """Say once that there are more hyperparameters than validation examples, in the log.
 
     Args:
       hyperparams: λ of all seeds, or their shapes.
       valid: the validation split.
+      folds: of which every row has an example.
     """
     numbers = [
         leaf for leaf in jax.tree.leaves(hyperparams) if jnp.issubdtype(leaf.dtype, jnp.floating)
     ]
     count = sum(int(np.prod(leaf.shape[1:])) for leaf in numbers)
-    if not isinstance(valid, Stream) and count > rows(valid):
-        _say_once(count, rows(valid))
+    if not isinstance(valid, Stream) and count > folds * rows(valid):
+        _say_once(count, folds * rows(valid))
 
 
 @functools.cache
@@ -225,8 +226,8 @@ def warn_if_still(history: History, seeds: Sequence[int], waiting: bool) -> None
     else:
         cause = (
             "The hypergradient is not zero, so that the step size has become too small to change "
-            "λ̂ (a schedule that ended at 0; hoag() with noisy gradients, or a tolerance that the "
-            "inner steps don't reach)."
+            "λ̂ (one of 0, as for a first phase; a schedule that ended at 0; hoag() with noisy "
+            "gradients, or a tolerance that the inner steps don't reach)."
         )
     warnings.warn(
         f"the hyperparameters stood still, bit for bit, to the end of the run, of seeds {each}. "

@@ -88,7 +88,7 @@ def with_streams(plan: Plan, data: Data) -> Plan:
     streams = [split for split in data if isinstance(split, Stream)]
     if streams and plan.seeds_at_once not in (None, len(plan.seeds)):
         raise ValueError("fit() goes through a stream once for all seeds; leave seeds_at_once out.")
-    if len({id(stream.at) for stream in streams}) < len(streams):
+    if len({id(stream.order) for stream in streams}) < len(streams):
         raise ValueError("fit() needs a stream for each split, got one for two of them.")
 
     def size(split: Any, given: int | None) -> int | None:
@@ -204,7 +204,7 @@ def require_divisible(mesh: Mesh | None, plan: Plan, data: Data) -> None:
 
 
 def require_sizes(function: str, data: Data, mesh: Mesh | None = None, **sizes: int | None) -> None:
-    """Refuse to take a source whole, or to shard its reading.
+    """Refuse to take a source whole, and to go through a stream in several places.
 
     Args:
       function: for the message.
@@ -213,7 +213,7 @@ def require_sizes(function: str, data: Data, mesh: Mesh | None = None, **sizes: 
       **sizes: the batch size of training and, if there is one, of validation, by argument.
 
     Raises:
-      ValueError: naming the argument.
+      ValueError: naming the argument, or the split.
     """
     for split, (name, size) in zip(data, sizes.items(), strict=False):
         if isinstance(split, Source) and not isinstance(split, Stream) and size is None:
@@ -221,13 +221,16 @@ def require_sizes(function: str, data: Data, mesh: Mesh | None = None, **sizes: 
                 f"{function}() can't take a source of {len(split):,} examples whole in each step: "
                 f"give {name}, such as {name}=100."
             )
-    if mesh is not None and any(
-        isinstance(split, Source) and not split.on_device for split in data
-    ):
-        raise ValueError(
-            f"{function}() can't read from sources under a mesh; use arrays there, or "
-            "shn.sources.generated()."
-        )
+    if mesh is None or not ("seeds" in mesh.axis_names or mesh.is_multi_process):
+        return
+    for name, split in data._asdict().items():
+        if isinstance(split, Stream):
+            raise ValueError(
+                f"{function}() can't go through a stream, data.{name}, in several processes, or "
+                "under a mesh axis 'seeds', whose devices don't wait for one another. Take axes "
+                "'examples', 'samples' or 'weights' of one process; or give a source with random "
+                "access, such as shn.sources.examples(loader.dataset)."
+            )
 
 
 def distinct_seeds(seeds: Iterable[int], function: str = "fit") -> list[int]:

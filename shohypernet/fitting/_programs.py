@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from shohypernet import inner_loop
 from shohypernet import problem as problems
 from shohypernet._internal import convolutions, random, sharding
-from shohypernet.batches import Data, drawn
+from shohypernet.batches import Data, Turn, drawn
 from shohypernet.fitting import _checks as checks
 from shohypernet.fitting import _consistency as consistency
 from shohypernet.fitting._plan import Plan
@@ -17,6 +17,7 @@ from shohypernet.fitting._result import Best
 from shohypernet.hyperoptimizer import HyperOptimizer, Info
 from shohypernet.inner_loop import Evaluation
 from shohypernet.problem import Problem
+from shohypernet.sources._source import is_read
 
 
 class Programs(NamedTuple):
@@ -131,22 +132,39 @@ def _steps(
         lambda leaf: jnp.broadcast_to(leaf, (plan.inner_steps, *leaf.shape)), data.train
     )
 
-    def step(state: Any, round_: tuple[jax.Array, jax.Array]) -> tuple[Any, Info]:
-        (key_train, key_valid, key_step), number = round_
+    def step(state: Any, rounds: tuple[_Round, _Round | None]) -> tuple[Any, Info]:
+        now, then = rounds
         train_batches = everything
         if plan.train_batch_size is not None:
             size = plan.inner_steps, plan.train_batch_size
-            train_batches = drawn(key_train, data.train, size, number)
-        valid_batch = drawn(key_valid, data.valid, plan.valid_batch_size, number)
+            train_batches = drawn(now.train, data.train, size, then and then.train)
+        valid_batch = drawn(now.valid, data.valid, plan.valid_batch_size, then and then.valid)
         train_batches = sharding.constrain(train_batches, "examples", axis=1)
         valid_batch = sharding.constrain(valid_batch, "examples")
         with convolutions.as_products():
-            return method.step(key_step, state, train_batches, valid_batch)
+            return method.step(now.key, state, train_batches, valid_batch)
 
-    # All keys in one go, for each round of hashing by itself costs as much as a small product.
+    def rounds(numbers: jax.Array) -> _Round:
+        # All keys in one go, for each round of hashing by itself costs as much as a small product.
+        keys = jax.vmap(lambda n: jax.random.split(jax.random.fold_in(key_steps, n), 3))(numbers)
+        return _Round(Turn(keys[:, 0], numbers), Turn(keys[:, 1], numbers), keys[:, 2])
+
     numbers = first_step + jnp.arange(steps)
-    keys = jax.vmap(lambda n: jax.random.split(jax.random.fold_in(key_steps, n), 3))(numbers)
-    return jax.lax.scan(step, state, (keys, numbers))
+    then = None
+    if any(map(is_read, data[:2])):
+        # Where seeds take turns, the next chunk is another seed's.
+        at_once = plan.seeds_at_once in (None, len(plan.seeds))
+        last = (plan.steps if at_once else first_step + steps) - 1
+        then = rounds(jnp.minimum(numbers + 1, last))
+    return jax.lax.scan(step, state, (rounds(numbers), then))
+
+
+class _Round(NamedTuple):
+    """Turns of a round's minibatches, and the key of its step."""
+
+    train: Turn
+    valid: Turn
+    key: jax.Array
 
 
 def keys(seeds: list[int]) -> jax.Array:

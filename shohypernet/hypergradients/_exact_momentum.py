@@ -39,7 +39,7 @@ class Descent(NamedTuple):
     Attributes:
       at_rest: `at_rest(params) -> Exact`: w_0, no velocity, an empty buffer.
       step: `step(exact, t, ahead) -> (exact, loss, fits)`: the step from w_{t−1} to w_t if ahead,
-        and else the step back. `fits` tells whether the numbers stayed within the range of
+        or what it was made of. `fits` tells whether the numbers stayed within the range of
         fixed-point ones.
       params: `params(exact) -> tree`, the weights that the point stands for.
     """

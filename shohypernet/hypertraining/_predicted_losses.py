@@ -6,8 +6,10 @@
 from typing import Any
 
 import jax
+import numpy as np
 
 from shohypernet import hyperparameters as hp
+from shohypernet import inner_loop, sources
 from shohypernet import problem as problems
 from shohypernet._internal import validation
 from shohypernet.hypernets import Hypernet
@@ -35,7 +37,7 @@ def predicted_losses(
       hypernet: the Bayesian hypernet.
       hypernet_params: q(φ), such as `result.state.hypernet_params`.
       hyperparams: λ in natural units, each leaf with a leading axis of one entry per λ.
-      examples: those to validate on.
+      examples: those to validate on, or a source of them, which is read once for each draw.
       key: PRNG key of the draws.
       draws: S, number of them.
 
@@ -45,10 +47,17 @@ def predicted_losses(
 
     Raises:
       TypeError: for a hypernet that isn't Bayesian.
-      ValueError: for draws below 1, or hyperparameters outside of the space.
+      ValueError: for draws below 1, or hyperparameters outside of the space or without that axis.
     """
     posterior_of("predicted_losses", hypernet)
     validation.whole("predicted_losses", draws=draws)
+    counts = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(hyperparams)}
+    validation.require(
+        len(counts) == 1 and not counts & {(), (0,)},
+        "predicted_losses() needs hyperparameters with a leading axis in common, one entry per λ, "
+        f"got shapes {jax.tree.map(np.shape, hyperparams)}; of a single λ, add one: "
+        "jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], λ).",
+    )
     inner = unconstrained(problem)
     points = hp.encode(problem.space, hyperparams)
 
@@ -57,7 +66,8 @@ def predicted_losses(
         held = problems.with_state(inner, problems.initialize(problem, key)[1])
         return losses_of_draws(held, hypernet, hypernet_params, points, examples, key, draws)
 
-    return losses(hypernet_params, points, examples, key)
+    with sources.reading(valid=examples):
+        return jax.block_until_ready(losses(hypernet_params, points, examples, key))
 
 
 def losses_of_draws(
@@ -86,6 +96,6 @@ def losses_at(
 
     def loss(hyperparams: Hyperparams) -> jax.Array:
         params = hypernet.apply(hypernet_params, hyperparams)
-        return problem.valid_loss(params, hyperparams, batch)
+        return inner_loop.whole_valid_loss(problem, params, (), hyperparams, batch)
 
     return jax.vmap(loss)(points)

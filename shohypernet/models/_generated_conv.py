@@ -47,9 +47,9 @@ class KernelGenerator(nn.Module):
         tile = (self.hidden, *window, self.features)
         # No `nn.Dense`, whose inputs a Kronecker Jacobian would take for examples.
         outer = self.param("W1", _rows_of(self.hidden), tile)
-        outer_offset = self.param("c1", nn.initializers.zeros, tile[1:])
+        outer_offset = self.param("W1_bias", nn.initializers.zeros, tile[1:])
         inner = self.param("W2", _rows_of(size), (inputs, size, self.hidden))
-        inner_offset = self.param("c2", nn.initializers.zeros, (inputs, self.hidden))
+        inner_offset = self.param("W2_bias", nn.initializers.zeros, (inputs, self.hidden))
         hidden = jnp.einsum("...d,ida->...ia", embedding, inner)
         hidden += jnp.broadcast_to(inner_offset, hidden.shape)
         made = jnp.tensordot(hidden, outer, 1)  # (..., inputs, *window, features)

@@ -100,6 +100,6 @@ class _Biases(nn.Module):
         z = nn.DenseGeneral((GATES, self.embedding), use_bias=False, kernel_init=initial)(signal)
         zeros = nn.initializers.zeros
         generator = self.param("D", zeros, (GATES, self.embedding, self.features))
-        bias = self.param("b", zeros, (GATES, self.features))
+        bias = self.param("bias", zeros, (GATES, self.features))
         made = jnp.einsum("...ge,gef->...gf", z, generator)
         return made + jnp.broadcast_to(bias, made.shape)

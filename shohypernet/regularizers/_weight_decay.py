@@ -21,7 +21,8 @@ def weight_decay(
 ) -> Regularizer:
     """A decay of each layer's matrix of weights, or one of all.
 
-    Biases and the scales of normalizations, arrays of fewer than two axes, are left alone.
+    Biases and the scales of normalizations are left alone: arrays of fewer than two axes, and those
+    whose own name ends in "bias" or "scale", as in Flax, such as an attention's (heads, features).
 
     Args:
       start: decay to start from.
@@ -41,7 +42,10 @@ def weight_decay(
 
     def starts(model: Model) -> Hyperparams:
         names = sorted(_matrices(model.params))
-        validation.require(bool(names), "weight_decay() found no array of two axes or more.")
+        validation.require(
+            bool(names),
+            "weight_decay() found no array of two axes or more that isn't a bias or a scale.",
+        )
         return start if per == "model" else dict.fromkeys(names, start)
 
     def penalty(decays: Hyperparams, params: Params) -> jax.Array:
@@ -55,10 +59,11 @@ def weight_decay(
 
 
 def _matrices(params: Params) -> dict[str, list[Any]]:
-    """Arrays of two axes or more, by the path of the layer that they belong to."""
+    """Arrays of two axes or more but biases and scales, by the path of their layer."""
     found: dict[str, list[Any]] = {}
     for path, leaf in jax.tree.leaves_with_path(params):
-        if leaf is not None and leaf.ndim > 1:
+        name = jax.tree_util.keystr(path[-1:], simple=True)
+        if leaf is not None and leaf.ndim > 1 and not name.endswith(("bias", "scale")):
             layer = jax.tree_util.keystr(path[:-1], simple=True, separator="/") or "model"
             found.setdefault(layer, []).append(leaf)
     return found

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from shohypernet import _conditions as conditions
 from shohypernet.types import Hyperparams, Key, Space
 
 NONE_KEPT = np.zeros(0, int)
@@ -69,6 +70,19 @@ class Asker(NamedTuple):
     enqueue: Callable[[Any, Hyperparams], Any] | None = None
     recall: Callable[[Any, np.ndarray], Hyperparams] | None = None
     identify: Callable[[Any, Mapping[str, str]], None] | None = None
+
+
+def projected(asker: Asker, space: Space) -> Asker:
+    """The same search, whose λ have the middles of their priors where they are inactive."""
+
+    def ask(key: Key, state: Any) -> tuple[Any, Proposal | None]:
+        state, proposal = asker.ask(key, state)
+        if proposal is not None:
+            hyperparams = conditions.project(space, proposal.hyperparams)
+            proposal = proposal._replace(hyperparams=hyperparams)
+        return state, proposal
+
+    return asker._replace(ask=ask)
 
 
 class Search(NamedTuple):

@@ -80,14 +80,15 @@ def bayesian(*, steps: int, population: int = 1, initial: int = 10) -> Search:
             if not np.isfinite(state.losses).any():
                 wanted = max(initial, rows(state.first))
                 points = scipy.stats.qmc.LatinHypercube(cube.size, rng=rng).random(wanted)
-                points, _ = queued(state.first and cube.points(state.first), points)
-                state = state._replace(pending=points)
+                pending, _ = queued(state.first and cube.points(state.first), points)
+                state = state._replace(pending=cube.project(pending))
             else:
                 with gaussian_process.one_thread():
                     state = _choose(rng, cube, state, population)
+                points = state.pending
             first = len(state.losses)
             trials = np.arange(first, first + len(state.pending))
-            hyperparams, first = queued(state.first, cube.hyperparams(state.pending))
+            hyperparams, first = queued(state.first, cube.hyperparams(points))
             return state._replace(first=first), Proposal(trials, hyperparams, steps)
 
         def tell(state: State, proposal: Proposal, losses: np.ndarray) -> State:
@@ -183,7 +184,7 @@ def maximize(
         size=(-(-CANDIDATES // len(NEAR)) * len(NEAR), cube.size)
     )
     candidates = np.concatenate([rng.random((CANDIDATES, cube.size)), near])
-    candidates = np.clip(candidates, EDGE, 1 - EDGE)
+    candidates = cube.project(np.clip(candidates, EDGE, 1 - EDGE))
     features = cube.features(candidates)
     values = np.mean([gaussian_process.expected_improvement(k, features) for k in known], axis=0)
     order = np.argsort(-values)[:CLIMBS]

@@ -1,17 +1,17 @@
 """Checks of what searches and their driver are given, in plain words, before anything is traced."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
+from shohypernet import _conditions as conditions
 from shohypernet import hyperparameters as hp
 from shohypernet import inner_loop
 from shohypernet import problem as problems
 from shohypernet._internal import jaxprs
 from shohypernet._internal import losses as returned
-from shohypernet._internal.trees import by_path
+from shohypernet._internal.trees import by_path, path_name
 from shohypernet._internal.validation import require, whole
 from shohypernet.batches import Data, minibatch
 from shohypernet.fitting import _plan as plans
@@ -95,16 +95,17 @@ def form(variants: Variants, hyperparams: Any) -> Hyperparams:
         to one; None for those that the problem starts from.
 
     Raises:
-      ValueError: for a tree that the space is no prefix of.
+      ValueError: for a tree that the space is no prefix of, or a condition on an array in it.
     """
     problem = variants.first.problem
     if hyperparams is None and variants.specs and not problem.space:
         hyperparams = {}
     hyperparams = problems.start_of(problem, hyperparams, "search.run")
     zeros = zeros_like(problem.space, hyperparams)
-    if not variants.specs:
-        return zeros
-    return {**zeros, **dict.fromkeys(variants.specs, np.zeros((), np.float32))}
+    if variants.specs:
+        zeros = {**zeros, **dict.fromkeys(variants.specs, np.zeros((), np.float32))}
+    conditions.require_single(variants.space, zeros)
+    return zeros
 
 
 def zeros_like(space: Space, hyperparams: Any) -> Hyperparams:
@@ -120,59 +121,37 @@ def zeros_like(space: Space, hyperparams: Any) -> Hyperparams:
     return jax.tree.map(zeros, specs, hyperparams)
 
 
-def queue(space: Space, like: Hyperparams, first: Sequence[Any]) -> Hyperparams | None:
-    """Trials to begin with, unconstrained, leaves (K, ...); None if there are none.
-
-    Args:
-      space: the space of all hyperparameters.
-      like: zeros in their form.
-      first: trees of values in natural units; a number may stand for an array.
-
-    Raises:
-      ValueError: for values that don't fit the space, or lie outside its prior.
-    """
-    if not first:
-        return None
-    specs = hp.broadcast_space(space, like)
-
-    def stacked(spec: hp.Spec, zeros: np.ndarray, *codes: Any) -> np.ndarray:
-        rows = np.stack([np.broadcast_to(code, zeros.shape) for code in codes])
-        at = np.asarray(spec.cdf(rows))
-        require(
-            bool(np.all((at > 0) & (at < 1))),
-            f"first holds {np.asarray(spec.decode(rows))}, outside the prior of its {spec}; a "
-            "search tries what is inside.",
-        )
-        return rows.astype(zeros.dtype)
-
-    return jax.tree.map(stacked, specs, like, *(hp.encode(space, tree) for tree in first))
-
-
 def require_consistent(variants: Variants, like: Hyperparams, data: Data) -> None:
     """Refuse bad labels and losses, and hyperparameters that neither loss nor optimizer reads.
 
     The functions are traced, but nothing is computed.
 
     Args:
-      variants: inner runs, of which one that reads a hyperparameter is enough.
+      variants: inner runs, of which one where a hyperparameter is active and read is enough.
       like: zeros in the form of λ, static choices left out.
       data: the three splits.
 
     Raises:
       ValueError: saying which.
     """
-    for inner in variants.all():
+    for inner, _ in variants.all():
         plans.require_sizes("search.run", data, batch_size=inner.batch_size)
         problems.require_readable(inner.problem, data)
-    unread: set[str] = set(by_path(np.shape, like))
-    for inner in variants.all():
-        unread &= _unread(inner, like, data)
+    spec_names = jax.tree.map_with_path(
+        lambda path, _: path_name(path), variants.first.problem.space
+    )
+    spec_of: dict[str, str] = by_path(str, jax.tree.broadcast(spec_names, like))
+    unread = set(spec_of)
+    for inner, active in variants.all():
+        inactive = {name for name, spec in spec_of.items() if spec not in active}
+        unread &= _unread(inner, like, data) | inactive
         if not unread:
             return
     names = ", ".join(name or "λ" for name in sorted(unread))
+    where = " where it is active" if conditions.resolve(variants.space).some else ""
     raise ValueError(
-        f"hyperparameter {names} enters neither loss, nor the optimizer, so that no trial can tell "
-        "its values apart; use it there, or leave it out of the search."
+        f"hyperparameter {names} enters neither loss, nor the optimizer{where}, so that no trial "
+        "can tell its values apart; use it there, or leave it out of the search."
     )
 
 
@@ -187,13 +166,15 @@ def _unread(inner: Inner, like: Hyperparams, data: Data) -> set[str]:
         losses = returned.losses_at(problem, *problems.initialize(problem, key), batches, key)
         returned.require_scalars(problem, losses, hyperparams)
 
-        def after_a_step(free: Hyperparams) -> Any:
+        def after_two_steps(free: Hyperparams) -> Any:  # the first has no use for a momentum
             state = inner_loop.start(relaxed, optimizer, key, free)
-            return inner_loop.train_step(relaxed, optimizer, state, free, batches[0], key)[0].params
+            for _ in range(2):
+                state, _ = inner_loop.train_step(relaxed, optimizer, state, free, batches[0], key)
+            return state.params
 
         read = jaxprs.reads(lambda free: losses(hp.decode(problem.space, free)), hyperparams)
         if not all(read) and optimizer is not inner.optimizer:
-            by_optimizer = jaxprs.reads(after_a_step, hyperparams)
+            by_optimizer = jaxprs.reads(after_two_steps, hyperparams)
             read = [one or other for one, other in zip(read, by_optimizer, strict=True)]
         names = by_path(np.shape, hyperparams)
         unread.update(name for name, is_read in zip(names, read, strict=True) if not is_read)

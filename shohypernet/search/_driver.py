@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from shohypernet import hyperparameters as hp
 from shohypernet import saving
-from shohypernet._internal import random, validation
+from shohypernet._internal import compiled, random, validation
 from shohypernet.batches import Data
 from shohypernet.fitting import NonFiniteLoss
 from shohypernet.fitting import _health as health
@@ -28,12 +28,14 @@ from shohypernet.fitting._run_directory import holds_run
 from shohypernet.fitting._signals import Interrupted, Interruption
 from shohypernet.problem import Problem
 from shohypernet.search import _checks as checks
-from shohypernet.search._base import Search
+from shohypernet.search._base import Search, projected
+from shohypernet.search._first import queued_first
 from shohypernet.search._identity import identity
 from shohypernet.search._result import Measured, SearchResult
 from shohypernet.search._resuming import SearchDirectory
 from shohypernet.search._seed import SeedSearch
 from shohypernet.search._static import VariantPopulations, Variants
+from shohypernet.sources import reading
 from shohypernet.types import Hyperparams, Optimizer, Space
 
 DEFAULT_MEMORY = 2**30
@@ -76,8 +78,10 @@ def run(
         choices also a function from them.
       static: `categorical` and `integer` hyperparameters, by name, that can't be traced, such as
         a width or the batch size. Losses and `optimizer` get the choices themselves, in λ beside
-        those of the problem's space. Each combination is compiled by itself, 32 at most.
-      first: λ in natural units to try before any others, such as one known to be good.
+        those of the problem's space. Each combination is compiled by itself, 32 at most, where
+        those that differ in inactive choices are one.
+      first: λ in natural units to try before any others, such as one known to be good. Inactive
+        values may be left out.
       workdir: folder for log, checkpoints and, in the end, the result, which `shn.load(workdir)`
         reads; None writes nothing.
       resume: whether to continue the search in workdir; "auto" continues it if there is one, and
@@ -93,17 +97,20 @@ def run(
 
     Raises:
       ValueError: for a budget below one trial, a bad size, bad data, hyperparameters that don't fit
-        the space or that neither losses nor optimizer read, losses that aren't scalars, memory for
+        the space or that neither losses nor optimizer read where they are active, conditions on
+        what the space doesn't hold, losses that aren't scalars, memory for
         no inner run, a search that has nothing to do, or a stored study or workdir of another.
       TypeError: for anything else in place of a problem, a search or an optimizer.
       FileExistsError, FileNotFoundError, BlockingIOError, OSError: for a workdir, as `fit`.
       NonFiniteLoss: if every trial of a seed diverged.
+      ReadError: if a source can't be read, as `fit`.
       Interrupted: on Ctrl-C, and with a workdir on SIGTERM too, with the `result` so far.
 
     Reference:
       Algorithm 1 of arXiv:1802.09419.
     """
     method = checks.search(method)
+    compiled.keep()
     validation.whole("search.run", budget=budget, memory=memory, checkpoint_every=checkpoint_every)
     if resume is True and workdir is None:
         raise ValueError("search.run() can resume only a search that has a workdir.")
@@ -114,8 +121,8 @@ def run(
     checks.require_stackable(variants, each_seed)
     data = plans.splits(data, "search.run")
     like = checks.form(variants, hyperparams)
-    asker = method.bind(variants.space, like)
-    queue = checks.queue(variants.space, like, first)
+    asker = projected(method.bind(variants.space, like), variants.space)
+    queue = queued_first(variants.space, like, first)
     checks.require_consistent(variants, variants.rest(like), data)
     populations = VariantPopulations(variants, data, memory)
     searches = [SeedSearch(asker, random.key(seed), budget) for seed in each_seed]
@@ -134,7 +141,7 @@ def run(
             stack.callback(directory.close)
         for each in searches:
             each.enqueue(queue)
-        stopped = _search(searches, populations, budget, progress, directory)
+        stopped = _search(searches, populations, data, budget, progress, directory)
         if stopped is None:
             _require_found(searches, each_seed, data)
         result = None
@@ -152,6 +159,7 @@ def run(
 def _search(
     searches: list[SeedSearch],
     populations: VariantPopulations,
+    data: Data,
     budget: int,
     progress: bool | None,
     directory: SearchDirectory | None,
@@ -168,7 +176,8 @@ def _search(
     with bar, Interruption(listening=directory is not None) as interruption:
         try:
             while asked := [each for each in searches if each.ask()]:
-                _train(asked, populations, began, bar)
+                with reading(**data._asdict()):
+                    _train(asked, populations, began, bar)
                 found = [each.best.valid_loss for each in searches if each.best]
                 bar.set_postfix(valid=f"{np.mean(found):.4g}" if found else "none", refresh=False)
                 if directory:

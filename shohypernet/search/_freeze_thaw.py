@@ -82,14 +82,15 @@ def freeze_thaw(*, unit_steps: int, units: int = 10, initial: int = 5) -> Search
             if np.isfinite(state.values[state.lengths > 0]).any():
                 with one_thread():
                     chosen, state = _choose(rng, cube, state, units)
+                points = state.points[chosen]
             else:
                 wanted = max(initial, rows(state.first))
                 points = scipy.stats.qmc.LatinHypercube(cube.size, rng=rng).random(wanted)
-                points, _ = queued(state.first and cube.points(state.first), points)
+                begun, _ = queued(state.first and cube.points(state.first), points)
                 chosen = np.arange(len(state.points), len(state.points) + wanted)
-                state = _with_points(state, points)
+                state = _with_points(state, cube.project(begun))
             kept = np.flatnonzero(_thawable(state, units))
-            hyperparams, first = queued(state.first, cube.hyperparams(state.points[chosen]))
+            hyperparams, first = queued(state.first, cube.hyperparams(points))
             state = state._replace(first=first)
             return state, Proposal(chosen, hyperparams, unit_steps, kept)
 
@@ -156,7 +157,7 @@ def _choose(
     last = values[np.arange(count), state.lengths - 1]
     near = state.points[np.argmin(last)] + NEAR * rng.normal(size=(CANDIDATES // 2, cube.size))
     candidates = np.concatenate([rng.random((CANDIDATES // 2, cube.size)), near])
-    candidates = np.clip(candidates, EDGE, 1 - EDGE)
+    candidates = cube.project(np.clip(candidates, EDGE, 1 - EDGE))
     curves = Curves(
         np.concatenate([old.inputs, cube.features(candidates)]),
         np.pad(values, ((0, CANDIDATES), (0, 0))),

@@ -3,10 +3,10 @@
     λ ∈ Q_1 × … × Q_D,    Q_d = { F_d⁻¹((j + ½) / n) : j = 0 … n − 1 }
 
 F_d is the distribution function of coordinate d's prior: the values are the middles of n bins that
-are equally probable. Of whole numbers and categories no value comes twice.
+are equally probable. Of whole numbers and categories no value comes twice, and of an inactive
+hyperparameter there is only one.
 """
 
-import math
 from typing import NamedTuple
 
 import jax
@@ -15,6 +15,7 @@ import numpy as np
 from shohypernet._internal import validation
 from shohypernet.hyperparameters import Spec
 from shohypernet.search._base import Asker, Proposal, Search, queued, rows
+from shohypernet.search._combinations import combinations
 from shohypernet.search._unit_cube import bin_count, unit_cube
 from shohypernet.types import Hyperparams, Key, Space
 
@@ -40,7 +41,7 @@ def grid_search(*, points: int, steps: int, population: int = 100) -> Search:
 
     Args:
       points: n, values on each axis; a category has all of its own instead. Each number in the
-        hyperparameters' tree is an axis.
+        hyperparameters' tree is an axis, where it is active.
       steps: updates of w for each trial.
       population: trials in a proposal.
 
@@ -55,23 +56,19 @@ def grid_search(*, points: int, steps: int, population: int = 100) -> Search:
 
     def bind(space: Space, like: Hyperparams) -> Asker:
         cube = unit_cube(space, like)
-        axes = [_axis(spec, points) for spec in cube.specs]
-        lengths = [len(axis) for axis in axes]
-        total = math.prod(lengths)
-        validation.require(
-            total <= MOST_TRIALS,
-            f"a grid of {points} points on each of {cube.size} axes is {total:.2g} trials, more "
-            f"than {MOST_TRIALS:,}; use fewer points, or random_search().",
-        )
+        grid = combinations(cube, [_axis(spec, points) for spec in cube.specs], MOST_TRIALS)
+        if grid is None:
+            raise ValueError(
+                f"a grid of {points} points on each of {cube.size} axes is more than "
+                f"{MOST_TRIALS:,} trials; use fewer points, or random_search()."
+            )
 
         def init(key: Key) -> State:
-            return State(np.asarray(jax.random.permutation(key, total)), 0)
+            return State(np.asarray(jax.random.permutation(key, len(grid))), 0)
 
         def ask(key: Key, state: State) -> tuple[State, Proposal | None]:
             turn, left = np.split(state.order, [max(0, population - rows(state.first))])
-            places = np.unravel_index(turn, lengths)
-            chosen = [axis[i] for axis, i in zip(axes, places, strict=True)]
-            drawn = cube.hyperparams(np.stack(chosen, axis=1))
+            drawn = cube.hyperparams(grid[turn])
             hyperparams, first = queued(state.first, drawn, population)
             asked = state.asked + rows(hyperparams)
             if asked == state.asked:

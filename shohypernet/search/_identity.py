@@ -8,11 +8,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from shohypernet import _conditions as conditions
 from shohypernet import hyperparameters as hp
 from shohypernet import inner_loop
 from shohypernet._internal import jaxprs
 from shohypernet._internal.trees import by_path
-from shohypernet.batches import Data
+from shohypernet.batches import Data, Turn
 from shohypernet.fitting._identity import describe, describe_data
 from shohypernet.search._static import Inner, Variants
 from shohypernet.types import Hyperparams, Key
@@ -34,10 +35,11 @@ def identity(variants: Variants, like: Hyperparams, data: Data, steps: int) -> d
       data: the three splits.
       steps: updates of w for each trial.
     """
-    specs = jax.tree.leaves(hp.broadcast_space(variants.space, like))
+    space = conditions.as_text(variants.space)
+    specs = jax.tree.leaves(hp.broadcast_space(space, like))
     shapes = by_path(np.shape, like)
     of_space = {
-        f"space.{name or 'value'}": f"{spec.as_text()}, shape {list(shape)}"
+        f"space.{name or 'value'}": f"{spec}, shape {list(shape)}"
         for (name, shape), spec in zip(shapes.items(), specs, strict=True)
     }
     of_data = {f"data.{name}": text for name, text in describe_data(data).items()}
@@ -70,7 +72,13 @@ def _program(inner: Inner, like: Hyperparams, data: Data) -> str:
     def inner_run(key: Key, hyperparams: Hyperparams, data: Data) -> Any:
         state = inner_loop.start(problem, optimizer, key, hyperparams)
         state, _ = inner_loop.drawn_step(
-            problem, optimizer, key, state, hyperparams, data.train, batch_size=inner.batch_size
+            problem,
+            optimizer,
+            Turn(key),
+            state,
+            hyperparams,
+            data.train,
+            batch_size=inner.batch_size,
         )
         return inner_loop.whole_valid_loss(
             problem, state.params, state.model_state, hyperparams, data.valid

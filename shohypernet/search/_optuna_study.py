@@ -33,6 +33,7 @@ from shohypernet.search._unit_cube import UnitCube
 SQLITE = b"SQLite format 3"  # first bytes of a database
 SQLITE_PATIENCE = 60.0  # seconds to wait for another process to let go of the file
 IDENTITY, CHOICES, EXHAUSTED = "search", "choices", "exhausted"  # attributes of the study
+Distribution = CategoricalDistribution | FloatDistribution | IntDistribution
 UNLIKELY = 1e-3  # of an unbounded prior, what is left out at either end
 
 
@@ -75,7 +76,7 @@ class Study:
         if labels and CHOICES not in self.optuna.user_attrs:  # for people who look at the study
             self.optuna.set_user_attr(CHOICES, labels)
         self._cube = cube
-        self._distributions = dict(zip(cube.names, map(_distribution, cube.specs), strict=True))
+        self._distributions = list(map(_distribution, cube.specs))
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
         self._heartbeats: Heartbeats | None = None
         if storage is not None:
@@ -122,27 +123,34 @@ class Study:
         return max(0, min(wanted, most - len(trials))), bool(others)
 
     def ask(self) -> tuple[int, np.ndarray]:
-        """Number of a new trial, or of one that a dead process left, and its values (D,)."""
-        trial = self.optuna.ask(self._distributions)
+        """Number of a new trial, or of one that a dead process left, and its values (D,).
+
+        The sampler suggests what is active alone; other values are NaN.
+        """
+        cube, trial = self._cube, self.optuna.ask()
         trial.set_user_attr(WORKER, self._worker)
         self._trials[trial.number] = trial
-        return trial.number, np.array([trial.params[name] for name in self._cube.names], float)
+        values = np.full(cube.size, np.nan)
+        for i in cube.order:
+            if not cube.conditional or cube.active(values[None])[0, i]:
+                values[i] = _suggested(trial, cube.names[i], self._distributions[i])
+        return trial.number, values
 
     def values(self, numbers: np.ndarray) -> np.ndarray:
-        """Values (P, D) of trials by their numbers."""
+        """Values (P, D) of trials by their numbers, NaN where inactive."""
         trials = self.optuna.get_trials(deepcopy=False)
         names = self._cube.names
-        return np.array([[trials[i].params[name] for name in names] for i in numbers], float)
+        return np.array([[trials[i].params.get(name, np.nan) for name in names] for i in numbers])
 
     def enqueue(self, values: np.ndarray) -> None:
         """Ask for some values (K, D) before any others, unless the study has them."""
         for row in values.tolist():
             params = {}
-            for (name, within), value in zip(self._distributions.items(), row, strict=True):
+            for name, within, value in zip(self._cube.names, self._distributions, row, strict=True):
                 # Float32 may round a number across a bound.
-                if isinstance(within, FloatDistribution):
+                if isinstance(within, FloatDistribution) and not np.isnan(value):
                     params[name] = min(max(value, within.low), within.high)
-                else:
+                elif not np.isnan(value):
                     params[name] = int(value)
             self.optuna.enqueue_trial(params, skip_if_exists=True)
 
@@ -234,7 +242,15 @@ class _ByNumber(BaseSampler):
         self._of(trial).after_trial(study, trial, state, values)
 
 
-def _distribution(spec: Spec) -> BaseDistribution:
+def _suggested(trial: optuna.Trial, name: str, within: Distribution) -> Any:
+    if isinstance(within, CategoricalDistribution):
+        return trial.suggest_categorical(name, within.choices)
+    if isinstance(within, IntDistribution):
+        return trial.suggest_int(name, within.low, within.high)
+    return trial.suggest_float(name, within.low, within.high, log=within.log)
+
+
+def _distribution(spec: Spec) -> Distribution:
     if isinstance(spec, Categorical):
         # By index, for Optuna takes choices that are spelt alike for one, and no functions.
         return CategoricalDistribution(range(len(spec.choices)))

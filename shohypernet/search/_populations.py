@@ -18,9 +18,10 @@ import optax
 
 from shohypernet import inner_loop
 from shohypernet._internal.trees import data_as_keys, keys_as_data
-from shohypernet.batches import Data
+from shohypernet.batches import Data, Turn
 from shohypernet.inner_loop import TrainState
 from shohypernet.problem import Problem
+from shohypernet.sources._source import is_read
 from shohypernet.types import Hyperparams, Key, Optimizer
 
 # Weights, gradient, update and what goes in and comes out, in units of one inner run's state: a
@@ -207,16 +208,21 @@ def _program(
     start = functools.partial(inner_loop.start, problem, optimizer)
 
     def one_step(
-        key: Key, state: TrainState, hyperparams: Hyperparams, examples: Any
+        turn: Turn,
+        following: Turn | None,
+        state: TrainState,
+        hyperparams: Hyperparams,
+        examples: Any,
     ) -> TrainState:
-        state = data_as_keys(state, jax.eval_shape(start, key, hyperparams))
+        state = data_as_keys(state, jax.eval_shape(start, turn.key, hyperparams))
+        sizes: Any = {"batch_size": batch_size, "following": following}
         new, _ = inner_loop.drawn_step(
-            problem, optimizer, key, state, hyperparams, examples, batch_size=batch_size
+            problem, optimizer, turn, state, hyperparams, examples, **sizes
         )
         return keys_as_data(new)
 
     # The key is not mapped, so a seed's inner runs share what is drawn from it.
-    all_runs = jax.vmap(one_step, in_axes=(None, 0, 0, None))
+    all_runs = jax.vmap(one_step, in_axes=(None, None, 0, 0, None))
 
     def one_seed(
         states: TrainState,
@@ -227,8 +233,11 @@ def _program(
         data: Data,
     ) -> tuple[TrainState, jax.Array, jax.Array]:
         def body(step: jax.Array, states: TrainState) -> TrainState:
-            key_step = inner_loop.step_key(key, done + step)
-            return all_runs(key_step, states, hyperparams, data.train)
+            turn, following = Turn(inner_loop.step_key(key, done + step)), None
+            if is_read(data.train):
+                last = jnp.minimum(step + 1, steps - 1)
+                following = Turn(inner_loop.step_key(key, done + last))
+            return all_runs(turn, following, states, hyperparams, data.train)
 
         # The number of steps is no constant, so that every rung of a bracket is the same program.
         states = jax.lax.fori_loop(0, steps, body, states)

@@ -3,7 +3,8 @@
     λ_i ~ p(λ),    i = 1, 2, …
 
 Of whole numbers and categories alone no λ comes twice: they are drawn without replacement, by a
-Fisher–Yates shuffle of their numbers of which only the entries that have moved are kept.
+Fisher–Yates shuffle of their numbers of which only the entries that have moved are kept. Numbers
+that differ in inactive hyperparameters are the same λ, of which the first counts.
 
 Bergstra and Bengio (2012), "Random Search for Hyper-Parameter Optimization", Journal of Machine
 Learning Research 13. With it, Algorithm 1 of arXiv:1802.09419 is the paper's own baseline.
@@ -19,6 +20,7 @@ import numpy as np
 from shohypernet import hyperparameters as hp
 from shohypernet._internal import validation
 from shohypernet.search._base import Asker, Proposal, Search, generator, queued, rows
+from shohypernet.search._combinations import count
 from shohypernet.search._unit_cube import UnitCube, bin_count, unit_cube
 from shohypernet.types import Hyperparams, Key, Space
 
@@ -33,7 +35,7 @@ class State(NamedTuple):
       first: λ to begin with, None once they were asked for.
       shuffled: number of points of a discrete space that were drawn.
       moved: entries of the shuffle that differ from their places.
-      tried: numbers of the points to begin with.
+      tried: numbers of the points of a discrete space that were asked for.
     """
 
     asked: int = 0
@@ -66,6 +68,7 @@ def random_search(*, steps: int, population: int = 100) -> Search:
         cube = unit_cube(space, like)
         bins = [] if cube.continuous.any() else [bin_count(spec) for spec in cube.specs]
         numbered = bool(bins) and math.prod(bins) < MOST_NUMBERED
+        different = (count(cube) if numbered else None) or math.prod(bins)
 
         @jax.jit
         def draw(key: Key) -> Hyperparams:
@@ -75,7 +78,8 @@ def random_search(*, steps: int, population: int = 100) -> Search:
         def ask(key: Key, state: State) -> tuple[State, Proposal | None]:
             if numbered:
                 wanted = max(0, population - rows(state.first))
-                numbers, state = _without_replacement(key, state, wanted, math.prod(bins))
+                wanted = min(wanted, different - len(state.tried))
+                numbers, state = _without_replacement(key, state, wanted, cube, bins)
                 drawn = cube.hyperparams(_points(numbers, bins))
             else:
                 drawn = draw(key)
@@ -87,25 +91,30 @@ def random_search(*, steps: int, population: int = 100) -> Search:
             return state._replace(asked=asked, first=first), Proposal(trials, hyperparams, steps)
 
         def enqueue(state: State, hyperparams: Hyperparams) -> State:
-            tried = _numbers(cube, hyperparams, bins) if numbered else ()
-            return state._replace(first=hyperparams, tried=tried)
+            tried = _numbers(cube.points(hyperparams), bins) if numbered else []
+            return state._replace(first=hyperparams, tried=tuple(tried))
 
         return Asker(lambda key: State(), ask, lambda state, proposal, losses: state, enqueue)
 
     return Search(bind, steps, {"method": "random_search", "population": population})
 
 
-def _without_replacement(key: Key, state: State, count: int, total: int) -> tuple[list[int], State]:
-    """Up to `count` numbers below `total` that weren't drawn before, and the state after them."""
+def _without_replacement(
+    key: Key, state: State, wanted: int, cube: UnitCube, bins: list[int]
+) -> tuple[list[int], State]:
+    """Numbers of so many points that weren't asked for before, and the state after them."""
     rng, moved, drawn, numbers = generator(key), dict(state.moved), state.shuffled, []
-    while drawn < total and len(numbers) < count:
+    total, tried = math.prod(bins), set(state.tried)
+    while drawn < total and len(numbers) < wanted:
         place = int(rng.integers(drawn, total))
         number = moved.get(place, place)
         moved[place] = moved.pop(drawn, drawn)
         drawn += 1
-        if number not in state.tried:
+        (number,) = _numbers(cube.project(_points([number], bins)), bins)
+        if number not in tried:
             numbers.append(number)
-    return numbers, state._replace(shuffled=drawn, moved=moved)
+            tried.add(number)
+    return numbers, State(state.asked, state.first, drawn, moved, tuple(sorted(tried)))
 
 
 def _points(numbers: list[int], bins: list[int]) -> np.ndarray:
@@ -114,6 +123,6 @@ def _points(numbers: list[int], bins: list[int]) -> np.ndarray:
     return (np.stack(places, axis=1) + 0.5) / bins
 
 
-def _numbers(cube: UnitCube, hyperparams: Hyperparams, bins: list[int]) -> tuple[int, ...]:
-    places = np.floor(cube.points(hyperparams) * bins).astype(int)
-    return tuple(np.atleast_1d(np.ravel_multi_index(tuple(places.T), bins)).tolist())
+def _numbers(points: np.ndarray, bins: list[int]) -> list[int]:
+    places = np.floor(points * bins).astype(int)
+    return np.atleast_1d(np.ravel_multi_index(tuple(places.T), bins)).tolist()

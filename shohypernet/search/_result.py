@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from shohypernet import _conditions as conditions
 from shohypernet import hyperparameters as hp
 from shohypernet import saving
 from shohypernet.fitting._result import indented
+from shohypernet.search._unit_cube import unit_cube
 from shohypernet.types import Hyperparams, ModelState, Params, Space
 
 
@@ -26,7 +28,8 @@ class Measured(NamedTuple):
       valid_loss: the problem's `valid_loss` on all validation examples, shape (N,).
       test_loss: likewise on the test examples, shape (N,). Nothing is chosen by it. NaN for data
         without a test split.
-      hyperparams: λ in natural units, a category as its index, a tree with leaves (N, ...).
+      hyperparams: λ in natural units, a category as its index, a tree with leaves (N, ...); the
+        middle of its prior where one was inactive, as `hyperparameters.active` tells.
       unconstrained: λ unconstrained, likewise.
     """
 
@@ -48,7 +51,8 @@ class SearchResult(NamedTuple):
     it, and `measured` and `states` are lists. It can be pickled.
 
     Attributes:
-      hyperparams: λ of the best trial in natural units, a category as its index.
+      hyperparams: λ of the best trial in natural units, a category as its index. What is inactive
+        has the middle of its prior; `describe` and `to_pandas` say that it is inactive.
       unconstrained: λ of the best trial, unconstrained.
       params: its weights.
       model_state: its model's state, `()` if the model has none.
@@ -110,9 +114,33 @@ class SearchResult(NamedTuple):
             f"{indented(hp.describe(self.space, values))}"
         )
 
+    def to_pandas(self) -> Any:
+        """A `pandas.DataFrame` of `measured`, with a row for each time that a trial was stopped.
+
+        Hyperparameters have a column for each number, by its path, in natural units, and a category
+        as its choice. What was inactive is missing (NaN). Several seeds have a column `seed`.
+        """
+        import pandas as pd
+
+        if isinstance(self.seeds, tuple):
+            frames = [self.seed(i).to_pandas() for i in range(len(self.seeds))]
+            frames = [
+                frame.assign(seed=seed) for frame, seed in zip(frames, self.seeds, strict=True)
+            ]
+            return pd.concat(frames, ignore_index=True)
+        measured = self.measured
+        form = jax.tree.map(lambda leaf: np.zeros(leaf.shape[1:]), measured.unconstrained)
+        cube = unit_cube(self.space, form)
+        columns = {name: getattr(measured, name) for name in measured._fields[:6]}
+        values = cube.values(measured.unconstrained)
+        for name, spec, column in zip(cube.names, cube.specs, values.T, strict=True):
+            choices = dict(enumerate(spec.as_text().choices))
+            columns[name] = pd.Series(column).map(choices) if choices else column
+        return pd.DataFrame(columns)
+
     def save(self, path: str | os.PathLike, *, overwrite: bool = False) -> None:
         """Write all but the method's states to a file; see `shohypernet.save`."""
-        space = jax.tree.map(lambda spec: spec.as_text(), self.space)
+        space = conditions.as_text(self.space)
         saving.save(path, self._replace(states=None, space=space), overwrite=overwrite)
 
     @classmethod

@@ -1,19 +1,20 @@
 """Static choices: hyperparameters that programs are made with, since no traced number serves there.
 
 Widths, depths, kinds of optimizers and the batch size are such. Each combination of them is a
-program of its own to compile, so their number is limited. The problem's functions and the optimizer
-get the choices themselves, beside the other hyperparameters, which are traced.
+program of its own to compile, so their number is limited; those that differ in inactive choices are
+the same. The problem's functions and the optimizer get the choices themselves, beside the other
+hyperparameters, which are traced.
 """
 
-import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import optax
 
+from shohypernet import _conditions as conditions
 from shohypernet import hyperparameters as hp
 from shohypernet import inner_loop
 from shohypernet import problem as problems
@@ -21,9 +22,10 @@ from shohypernet._internal import validation
 from shohypernet.batches import Data
 from shohypernet.inner_loop import TrainState
 from shohypernet.problem import Problem
+from shohypernet.search._combinations import MOST_COUNTED, static_combinations
 from shohypernet.search._populations import Job, Outcome, Populations
 from shohypernet.search._unit_cube import bin_count
-from shohypernet.types import Hyperparams, Optimizer
+from shohypernet.types import Hyperparams, Optimizer, Space
 
 MOST_PROGRAMS = 32
 
@@ -68,7 +70,8 @@ class Variants:
 
     Raises:
       TypeError: for something that is no problem or no optimizer.
-      ValueError: for specs that have no choices, or too many, and for a bad batch size.
+      ValueError: for specs that have no choices, or too many, for conditions that can't be met, and
+        for a bad batch size.
     """
 
     def __init__(
@@ -79,22 +82,23 @@ class Variants:
         specs: Mapping[str, hp.Spec],
     ) -> None:
         """Make the first of them."""
-        _require_few(specs)
+        _require_choices(specs)
         self._problem, self._batch_size = problem, batch_size
         (self._optimizer,) = validation.optimizer(
             "search.run", optimizer=optimizer, function_of_hyperparams=True
         )
         self.specs = dict(sorted(specs.items()))
         self._inner: dict[Codes, Inner] = {}
-        self.first = next(self.all())
-        space = self.first.problem.space
+        # Any of them knows the space besides, which static choices may be conditional on.
+        lowest = tuple(int(spec.bounds[0]) for spec in self.specs.values())
+        space = self.inner(lowest).problem.space
         self.space = {**space, **self.specs} if specs else space
+        self._active = _programs(self.space, self.specs)
+        self.first = self.inner(next(iter(self._active)))
 
-    def all(self) -> Iterator[Inner]:
-        """Those of every combination, made when their turn comes."""
-        bounds = [spec.bounds for spec in self.specs.values()]
-        ranges = [range(int(low), int(high) + 1) for low, high in bounds]
-        return map(self.inner, itertools.product(*ranges))
+    def all(self) -> Iterator[tuple[Inner, set[str]]]:
+        """Those of every combination, made when their turn comes, and what may be active there."""
+        return ((self.inner(codes), names) for codes, names in self._active.items())
 
     def inner(self, codes: Codes) -> Inner:
         """Those of one combination."""
@@ -118,7 +122,7 @@ class Variants:
 
     def _made(self, codes: Codes) -> Inner:
         choices = {
-            name: spec.choices[code] if spec.choices else code
+            name: spec.bare.choices[code] if spec.bare.choices else code
             for (name, spec), code in zip(self.specs.items(), codes, strict=True)
         }
         problem: Any = self._problem
@@ -227,18 +231,41 @@ def _optimizer_beside(optimizer: Optimizer, choices: Choices) -> Optimizer:
     return lambda hyperparams: optimizer({**hyperparams, **choices})
 
 
-def _require_few(specs: Mapping[str, hp.Spec]) -> None:
-    """Refuse static hyperparameters that aren't choices, or too many combinations of them."""
+def _require_choices(specs: Mapping[str, hp.Spec]) -> None:
+    """Refuse static hyperparameters that aren't choices, or are too many without any conditions."""
     for name, spec in specs.items():
         validation.require(
-            isinstance(spec, hp.Spec) and not spec.differentiable,
+            isinstance(spec, hp.Spec) and not spec.bare.differentiable,
             f"search.run() needs static={{{name!r}: ...}} to be categorical() or integer(), one "
             f"program for each choice, got {spec!r}; put what is continuous into the problem's "
             "space.",
         )
-    total = math.prod(bin_count(spec) for spec in specs.values())
+    always = [spec for spec in specs.values() if spec.bare is spec]
+    _require_few(specs, math.prod(map(bin_count, always)))
+
+
+def _require_few(static: Iterable[str], total: int | None) -> None:
     validation.require(
-        total <= MOST_PROGRAMS,
-        f"the static choices {sorted(specs)} combine to {total:,} programs, each of which is "
-        f"compiled; take {MOST_PROGRAMS} at most, such as categorical(16, 64, 256) for a width.",
+        total is not None and total <= MOST_PROGRAMS,
+        f"the static choices {sorted(static)} combine to {total or f'over {MOST_COUNTED}'} "
+        f"programs, each of which is compiled; take {MOST_PROGRAMS} at most, such as "
+        "categorical(16, 64, 256) for a width.",
     )
+
+
+def _programs(space: Space, static: Mapping[str, hp.Spec]) -> dict[Codes, set[str]]:
+    """Combinations of static choices, in order, and names of the hyperparameters active there.
+
+    Raises:
+      ValueError: for too many combinations, and for conditions that never hold together.
+    """
+    found = static_combinations(space, list(static))
+    _require_few(static, len(found) if found else None)
+    assert found
+    never = set(conditions.resolve(space).names) - set().union(*found.values())
+    validation.require(
+        not never,
+        f"hyperparameters {sorted(never)} are active nowhere, for their conditions never hold "
+        "together; leave them out of the space, or change their conditions.",
+    )
+    return found

@@ -13,12 +13,22 @@ A source stands in place of arrays wherever a split does. With random access the
 same rows as of arrays, so that results are those of the same data in memory. A stream is gone
 through by the number of the round. Either way a resumed run reads what it would have read.
 
-A compiled run calls back to read, which costs a copy to the device for each minibatch. It waits for
-random access; of a stream the next minibatch is prepared while the device computes.
+A compiled run calls back to read, which costs a copy to the device for each minibatch. What a round
+will read is known before it begins: while one round computes, a thread reads for the next.
 """
 
 from shohypernet.sources._generated import generated
-from shohypernet.sources._source import Source, examples, mean, rows
+from shohypernet.sources._source import ReadError, Source, examples, mean, reading, rows
 from shohypernet.sources._stream import Stream, stream
 
-__all__ = ["Source", "Stream", "examples", "generated", "mean", "rows", "stream"]
+__all__ = [
+    "ReadError",
+    "Source",
+    "Stream",
+    "examples",
+    "generated",
+    "mean",
+    "reading",
+    "rows",
+    "stream",
+]

@@ -21,8 +21,9 @@ class _Generated(Source):
 
     on_device: ClassVar[bool] = True
 
-    def take(self, numbers: jax.Array) -> Batch:
+    def take(self, numbers: jax.Array, following: jax.Array | None = None) -> Batch:
         """Examples by their numbers, without leaving the device."""
+        del following
         found = self.read(numbers.reshape(-1))
         return jax.tree.map(lambda leaf: leaf.reshape((*numbers.shape, *leaf.shape[1:])), found)
 

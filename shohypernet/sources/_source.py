@@ -1,19 +1,27 @@
 """Random access to examples on a disk, and the mean over all of them."""
 
+import contextlib
 import dataclasses
+import functools
+import itertools
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from shohypernet._internal import validation
+from shohypernet._internal import sharding, validation
+from shohypernet.sources._ahead import Ahead
 from shohypernet.types import Batch
 
 EVALUATED_BYTES = 2**25  # read together where a whole split is evaluated
 LOOKED_AT = 64  # rows, by whose contents runs are told apart
+
+
+class ReadError(RuntimeError):
+    """A source couldn't be read; its `__cause__` is the error of the read."""
 
 
 @jax.tree_util.register_static
@@ -36,14 +44,28 @@ class Source:
         """Number of examples."""
         return self.count
 
-    def take(self, numbers: jax.Array) -> Batch:
-        """Examples by their numbers, traced or not, leaves of shape (*numbers.shape, ...)."""
+    def take(self, numbers: jax.Array, following: jax.Array | None = None) -> Batch:
+        """Examples by their numbers, leaves of shape (*numbers.shape, ...).
 
-        def shaped(leaf: Any) -> Any:
-            return jax.ShapeDtypeStruct((*numbers.shape, *leaf.shape), leaf.dtype)
+        Under a mesh with an axis "examples", each device reads its own share of the last axis.
 
-        wanted = jax.tree.map(shaped, self.like)
-        return jax.pure_callback(self._read, wanted, numbers, vmap_method="broadcast_all")
+        Args:
+          numbers: of the examples, traced or not.
+          following: those of the next call, of the same shape, which a thread reads meanwhile; by
+            default there is none.
+        """
+
+        def read(device: jax.Array, *asked: jax.Array) -> Batch:
+            wanted = stacked(self.like, *asked[0].shape)
+            return jax.pure_callback(
+                lambda device, *asked: self._ahead(*asked, device=int(np.max(device))),
+                wanted,
+                device,
+                *asked,
+                vmap_method="broadcast_all",
+            )
+
+        return sharding.by_device(read, numbers, numbers if following is None else following)
 
     def describe(self) -> str:
         """Size and contents, of which a checksum of some rows has to do."""
@@ -54,14 +76,31 @@ class Source:
         each = (f"{leaf.dtype}{list(leaf.shape)}" for leaf in jax.tree.leaves(self.like))
         return f"source of {self.count} ({', '.join(each)}), some of crc32 {checksum:08x}"
 
-    def _read(self, numbers: Any) -> Batch:
-        numbers = np.asarray(numbers)
+    def readers(self) -> tuple[Ahead, ...]:
+        """All that read for it, each in a thread of its own."""
+        return (self._ahead,)
+
+    @functools.cached_property
+    def _ahead(self) -> Ahead:
+        return Ahead(self._read)
+
+    def _read(self, numbers: np.ndarray) -> Batch:
         found = self.read(numbers.reshape(-1))
 
         def shaped(leaf: Any, like: Any) -> np.ndarray:
             return np.asarray(leaf, like.dtype).reshape((*numbers.shape, *like.shape))
 
         return jax.tree.map(shaped, found, self.like)
+
+
+def is_read(split: Any) -> bool:
+    """Whether a split is read by a callback, and so may be read ahead."""
+    return isinstance(split, Source) and not split.on_device
+
+
+def stacked(like: Any, *sizes: int) -> Any:
+    """Shapes and dtypes with more axes in front."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((*sizes, *leaf.shape), leaf.dtype), like)
 
 
 def rows(arrays: Batch) -> Source:
@@ -135,6 +174,43 @@ def examples(
     return Source(read, len(sequence), like)
 
 
+@contextlib.contextmanager
+def reading(**splits: Any) -> Iterator[None]:
+    """Context of a run that reads: its threads end with it, and errors in them become its own.
+
+    `fit`, `train` and the like have it. Around a compiled function of yours it needs the result:
+
+        with shn.sources.reading(train=source):
+            trained = jax.block_until_ready(compiled(key, source))
+
+    Args:
+      **splits: by name, sources or not.
+
+    Raises:
+      ReadError: from the error of a read, in place of JAX's error of a callback.
+      KeyboardInterrupt: on Ctrl-C, likewise.
+    """
+    readers = {name: split.readers() for name, split in splits.items() if isinstance(split, Source)}
+
+    def close() -> None:
+        for reader in itertools.chain(*readers.values()):
+            reader.close()
+
+    close()
+    try:
+        yield
+    except Exception:
+        for name, each in readers.items():
+            for cause in (reader.failure for reader in each if reader.failure is not None):
+                if not isinstance(cause, Exception):
+                    raise cause from None
+                kind = type(cause).__name__
+                raise ReadError(f"the {name} split couldn't be read: {kind}: {cause}") from cause
+        raise
+    finally:
+        close()
+
+
 def mean(function: Callable[[Batch], jax.Array], source: Source) -> jax.Array:
     """The mean over all examples of something that is a mean over those that it is given.
 
@@ -147,16 +223,18 @@ def mean(function: Callable[[Batch], jax.Array], source: Source) -> jax.Array:
         for leaf in jax.tree.leaves(source.like)
     )
     together = int(np.clip(EVALUATED_BYTES // max(size, 1), 1, source.count))
+    together = sharding.even(together, "examples")
     whole, rest = divmod(source.count, together)
 
-    def at(first: Any, rows: int) -> jax.Array:
-        return function(source.take(first + jnp.arange(rows))) * rows
+    def block(i: Any) -> jax.Array:
+        return i * together + jnp.arange(together)
 
     def add(total: jax.Array, i: jax.Array) -> tuple[jax.Array, None]:
-        return total + at(i * together, together), None
+        read = source.take(block(i), block(jnp.minimum(i + 1, whole - 1)))
+        return total + function(read) * together, None
 
-    zero = jnp.zeros((), jax.eval_shape(lambda: at(0, together)).dtype)
+    zero = jnp.zeros((), jax.eval_shape(lambda: function(source.take(block(0)))).dtype)
     total, _ = jax.lax.scan(add, zero, jnp.arange(whole))
     if rest:
-        total = total + at(whole * together, rest)
+        total = total + function(source.take(whole * together + jnp.arange(rest))) * rest
     return total / source.count

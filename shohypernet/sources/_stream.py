@@ -1,20 +1,19 @@
 """Minibatches that come in an order, and can only be gone through."""
 
 import dataclasses
+import functools
 import itertools
-import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from shohypernet._internal import validation
-from shohypernet.sources._source import Source, rows
+from shohypernet._internal import sharding, validation
+from shohypernet.sources._ahead import Ahead
+from shohypernet.sources._source import Source, rows, stacked
 from shohypernet.types import Batch
-
-KEPT = 16  # minibatches, for a call that JAX repeats
 
 
 @jax.tree_util.register_static
@@ -24,36 +23,46 @@ class Stream(Source):
 
     Attributes:
       batch_size: number of examples in each minibatch.
-      at: `at(number) -> minibatch`, in NumPy: minibatch `number`, counted from 0.
+      order: all minibatches, by their numbers.
     """
 
     batch_size: int
-    at: Callable[[int], Batch]
+    order: "_Order"
 
-    def batches(self, first: Any, count: int | None) -> Batch:
+    def at(self, number: int) -> Batch:
+        """Minibatch `number`, counted from 0, in NumPy."""
+        asked = np.array([number, 1])
+        return jax.tree.map(lambda leaf: leaf[0], self._rounds(asked, asked))
+
+    def batches(self, first: Any, count: int | None, following: Any = None) -> Batch:
         """Minibatches from a number on, traced or not: a tree whose leaves lead with `count`.
 
         Args:
           first: number of the first one, a scalar.
           count: how many; None for one without that axis.
+          following: that of the next call, which a thread prepares meanwhile; by default there is
+            none.
         """
-        sizes = (self.batch_size,) if count is None else (count, self.batch_size)
-        wanted = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct((*sizes, *leaf.shape), leaf.dtype), self.like
-        )
-
-        def read(first: Any) -> Batch:
-            if count is None:
-                return self.at(int(first))
-            each = [self.at(int(first) + i) for i in range(count)]
-            return jax.tree.map(lambda *leaves: np.stack(leaves), *each)
-
-        # A function of the number alone, so that JAX may call it as often as it likes.
-        return jax.pure_callback(read, wanted, first, vmap_method="sequential")
+        many = count or 1
+        following = first if following is None else following
+        asked = (jnp.stack([at, many]) for at in (first, following))
+        wanted = stacked(self.like, many, self.batch_size)
+        # A function of the numbers alone, so that JAX may call it as often as it likes.
+        read = jax.pure_callback(self._rounds, wanted, *asked, vmap_method="sequential")
+        read = sharding.from_one(read)
+        return jax.tree.map(lambda leaf: leaf[0], read) if count is None else read
 
     def describe(self) -> str:
         """Size and contents, of which a checksum of the first minibatches has to do."""
         return f"stream of minibatches of {self.batch_size}, the first a {super().describe()}"
+
+    def readers(self) -> tuple[Ahead, ...]:
+        """See `Source`."""
+        return (*super().readers(), self._rounds)
+
+    @functools.cached_property
+    def _rounds(self) -> Ahead:
+        return Ahead(self.order.read, self.order.leave)
 
 
 def stream(batches: Iterable[Batch] | Callable[[], Iterable[Batch]], *, evaluated: int) -> Stream:
@@ -63,7 +72,8 @@ def stream(batches: Iterable[Batch] | Callable[[], Iterable[Batch]], *, evaluate
         train = shn.sources.stream(lambda: make_batches(seed=0), evaluated=10)  # a generator
 
     Round n of a run with T inner steps takes minibatches n T to n T + T − 1, for all seeds alike.
-    Where the order ends it begins again. While the device works on one, a thread prepares the next.
+    Where the order ends it begins again. While one round computes, a thread prepares the next, so
+    that two rounds' minibatches are in memory.
     A run that is resumed goes through the order from its start to where it was: it reads what it
     would have read, if the order is the same each time. A loader that shuffles must be seeded anew
     by whatever makes it.
@@ -80,8 +90,8 @@ def stream(batches: Iterable[Batch] | Callable[[], Iterable[Batch]], *, evaluate
 
     Raises:
       TypeError: for an iterator, which can't begin again.
-      ValueError: if there are no minibatches, fewer than `evaluated`, or those are of different
-        shapes.
+      ValueError: if there are no minibatches, fewer than `evaluated`, or those differ in structure
+        or shapes.
     """
     validation.whole("sources.stream", evaluated=evaluated)
     if hasattr(batches, "shape") or hasattr(batches, "_fields"):
@@ -106,69 +116,48 @@ def stream(batches: Iterable[Batch] | Callable[[], Iterable[Batch]], *, evaluate
         raise ValueError(
             f"sources.stream(evaluated={evaluated}) needs as many minibatches, got {len(first)}."
         )
-    shapes = {str(jax.tree.map(np.shape, batch)) for batch in first}
-    if len(shapes) > 1:
-        raise ValueError(
-            "sources.stream() needs minibatches of the same shapes, got "
-            f"{' and '.join(sorted(shapes))}; drop the last one that is smaller."
-        )
+    for batch in first[1:]:
+        _require_alike("sources.stream() needs minibatches that are alike", batch, first[0])
     held = rows(jax.tree.map(lambda *leaves: np.concatenate(leaves), *first))
     size = len(jax.tree.leaves(first[0])[0])
-    return Stream(held.read, held.count, held.like, size, _Reader(make, held.like, size))
+    return Stream(held.read, held.count, held.like, size, _Order(make, stacked(held.like, size)))
 
 
-class _Reader:
-    """`reader(number)`: a minibatch of an order that begins again where it ends."""
+class _Order:
+    """Minibatches of an order that begins again where it ends, gone through by one thread."""
 
-    def __init__(self, make: Callable[[], Iterable[Batch]], like: Any, size: int) -> None:
-        self._make, self._like, self._size = make, like, size
-        self._lock = threading.Lock()
-        self._kept: dict[int, Batch] = {}
-        self._ahead: Future[Batch] | None = None
-        self._position = 0  # of the one ahead
+    def __init__(self, make: Callable[[], Iterable[Batch]], like: Any) -> None:
+        self._make, self._like = make, like
+        self._rest: Iterator[Batch] | None = None
+        self._position = 0
 
-    def __call__(self, number: int) -> Batch:
-        with self._lock:
-            if number in self._kept:
-                return self._kept[number]
-            if self._ahead is None or number < self._position:
-                self._begin()
-            while True:
-                assert self._ahead is not None
-                try:
-                    found, position = self._ahead.result(), self._position
-                except BaseException:
-                    self._ahead = None  # the next run begins anew
-                    raise
-                self._advance()
-                if position == number:
-                    break
-            self._kept[number] = found = self._checked(found, number)
-            for old in sorted(self._kept)[:-KEPT]:
-                del self._kept[old]
-            return found
+    def read(self, asked: np.ndarray) -> Batch:
+        """Minibatches from a number on, and how many: their arrays stacked."""
+        first, count = map(int, asked)
+        if self._rest is None or first < self._position:
+            self._rest, self._position = _again_and_again(self._make), 0
+        try:
+            while self._position < first:
+                self._next(self._rest)
+            each = [self._checked(self._next(self._rest)) for _ in range(count)]
+        except BaseException:
+            self.leave()
+            raise
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *each)
 
-    def _begin(self) -> None:
-        self._kept.clear()
-        if self._ahead is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-        self._order = _again_and_again(self._make)
-        self._pool = ThreadPoolExecutor(1, "shohypernet-stream")
-        self._ahead, self._position = self._pool.submit(next, self._order), 0
+    def leave(self) -> None:
+        """Go through it from its start the next time."""
+        self._rest = None
 
-    def _advance(self) -> None:
-        self._ahead = self._pool.submit(next, self._order)
+    def _next(self, rest: Iterator[Batch]) -> Batch:
+        batch = next(rest)
         self._position += 1
+        return batch
 
-    def _checked(self, batch: Batch, number: int) -> Batch:
+    def _checked(self, batch: Batch) -> Batch:
         batch = _as_arrays(batch)
-        found = jax.tree.map(np.shape, batch)
-        wanted = jax.tree.map(lambda leaf: (self._size, *leaf.shape), self._like)
-        if found != wanted:
-            raise ValueError(
-                f"minibatch {number} of a stream has shapes {found}, the first {wanted}; drop the "
-                "last one of a pass if it is smaller."
-            )
+        which = f"minibatch {self._position - 1} of a stream isn't like the first"
+        _require_alike(which, batch, self._like)
         return jax.tree.map(lambda leaf, like: np.asarray(leaf, like.dtype), batch, self._like)
 
 
@@ -187,3 +176,16 @@ def _again_and_again(make: Callable[[], Iterable[Batch]]) -> Iterator[Batch]:
 
 def _as_arrays(batch: Batch) -> Batch:
     return jax.tree.map(np.asarray, batch)
+
+
+def _require_alike(what: str, batch: Batch, first: Batch) -> None:
+    """Refuse a minibatch of another structure than the first, or of other shapes."""
+    structures = jax.tree.structure(batch), jax.tree.structure(first)
+    if structures[0] != structures[1]:
+        raise ValueError(f"{what}: got {structures[0]} after {structures[1]}.")
+    shapes = tuple(jax.tree.map(np.shape, each) for each in (batch, first))
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"{what}: got shapes {shapes[0]} after {shapes[1]}; if the last of a pass is smaller, "
+            "drop it (drop_last=True, drop_remainder=True)."
+        )

@@ -68,37 +68,12 @@ def test_scikit_learn_solves_our_elastic_net():
     assert 0 < np.sum(found == 0) < 30
 
 
-def test_folds_are_trained_each_as_if_alone(key):
-    config = elastic_config.get_config("quick")
-    weights = np.repeat([1.0, 0.0], [5, 25])
-    data = _nonsmooth.draw(weights, config.sizes, config, 0)
-    folds = _nonsmooth.in_folds(data, 5)
-    inputs, targets = _nonsmooth.both(data)
-    assert folds.train.inputs.shape == (5, 24, 30)
-    np.testing.assert_array_equal(folds.valid.targets.ravel(), targets)
-    np.testing.assert_array_equal(folds.train.inputs[1], np.delete(inputs, range(6, 12), axis=0))
-    decays = {"l1": jnp.float32(0.3), "l2": jnp.float32(0.2)}
-    params = jax.random.normal(key, (5, 30))
-    gradient = jax.grad(elastic_net.build(config, 5).train_loss)(params, decays, folds.train, key)
-    alone = elastic_net.build(config)
-    third = Examples(folds.train.inputs[2], folds.train.targets[2])
-    expected = jax.grad(alone.train_loss)(params[2], decays, third, key)
-    np.testing.assert_allclose(gradient[2], expected, rtol=1e-4, atol=1e-5)
-    losses = [
-        alone.valid_loss(params[i], decays, Examples(folds.valid.inputs[i], folds.valid.targets[i]))
-        for i in range(5)
-    ]
-    found = elastic_net.build(config, 5).valid_loss(params, decays, folds.valid)
-    assert found == pytest.approx(np.mean(losses), rel=1e-5)
-    with pytest.raises(ValueError, match="7 folds don't divide 30"):
-        _nonsmooth.in_folds(data, 7)
-
-
 def test_the_curvature_is_the_largest_eigenvalue_of_the_hessian():
     inputs = np.random.default_rng(0).normal(size=(7, 4))
     hessian = inputs.T @ inputs / 7
-    found = _nonsmooth.curvature(Examples(inputs, np.zeros(7)))
-    assert found == pytest.approx(np.linalg.eigvalsh(hessian).max())
+    largest = np.linalg.eigvalsh(hessian).max()
+    assert _nonsmooth.curvature(inputs) == pytest.approx(largest)
+    assert _nonsmooth.curvature(np.stack([inputs, 2 * inputs])) == pytest.approx(4 * largest)
 
 
 def test_errors_are_those_of_weights_fitted_at_each_run_s_decay():
@@ -136,7 +111,7 @@ def test_weights_of_the_sparse_group_lasso_are_a_minimum(float64):
     data = _nonsmooth.draw(true, config.sizes, config, 0)
     regularizer = proximal.sparse_group_lasso(np.arange(40) // 10)
     problem = _nonsmooth.problem(40, regularizer, shn.hyperparameters.log())
-    optimizer = proximal.gradient(regularizer, 1 / _nonsmooth.curvature(data.train))
+    optimizer = proximal.gradient(regularizer, 1 / _nonsmooth.curvature(data.train.inputs))
     decays = {"l1": 0.5, "groups": np.array([0.5, 4.0, 1.0, 30.0])}
     found = sparse_group_lasso._solver(problem, optimizer, 20_000)(data.train, decays)
     inputs, targets = data.train
@@ -206,13 +181,3 @@ def test_claims_about_sparse_group_lassos_can_fail(two, each, folded, small, exp
     values = (1.0, two, each, 1.0, folded)
     found = module.claims({3: dict(zip(ways, map(fields, values), strict=True))}, 1)
     assert [claim["holds"] for claim in found] == expected
-
-
-def test_a_penalty_per_fold_keeps_folds_apart():
-    regularizer = proximal.group_lasso(np.array([0, 0, 1]))
-    folds = _nonsmooth.per_fold(regularizer)
-    params = jnp.array([[3.0, 4.0, 0.1], [0.0, 1.0, -2.0]])
-    decay = jnp.array([1.0, 0.5])
-    assert folds.penalty(params, decay) == pytest.approx(5 + 0.05 + 1 + 1)
-    moved = folds.prox(params, decay, 0.5)
-    np.testing.assert_allclose(moved, [[2.7, 3.6, 0.0], [0.0, 0.5, -1.75]], rtol=1e-6)

@@ -129,16 +129,6 @@ def test_a_hyperparameter_that_changes_a_loss_alike_for_all_weights_is_refused(n
         tune(METHODS[name](problem), problem)
 
 
-def test_what_the_weights_of_the_method_alone_do_not_respond_to_is_refused_as_such():
-    """It is the hypernet that reads no λ; the minimum of the training loss does move."""
-    held = hypernets.Hypernet(lambda key, params, values: params, lambda phi, values: phi)
-    problem = scalar(lambda other, weights: other)
-    method = shn.simultaneous(problem, held, hypernet_optimizer=SGD, hyper_optimizer=ADAM)
-    with pytest.raises(ValueError, match="decay moves the minimum of the training loss") as refused:
-        calm(method, VALUES, problem=problem)
-    assert "other changes the training loss by as much for all" in str(refused.value)
-
-
 @pytest.mark.parametrize(
     ("name", "options"),
     [
@@ -153,6 +143,18 @@ def test_what_moves_later_than_in_the_first_round_is_not_refused(name, options):
     history = calm(method, VALUES, problem=problem, seeds=0, steps=4, inner_steps=1).history
     for leaf in history.unconstrained.values():
         assert leaf[0] != leaf[-1]
+
+
+def test_hyperparameters_may_be_held_in_a_first_phase(tmp_path):
+    problem = scalar(EFFECTS["smooth"])
+    options = {"problem": problem, "seeds": 0, "inner_steps": 1, "workdir": tmp_path}
+    held = METHODS["truncated"](problem, hyper_optimizer=optax.sgd(0.0))
+    with pytest.warns(RuntimeWarning, match="stood still.* 0 since step 0.*one of 0, as for a fir"):
+        result = calm(held, VALUES, steps=2, **options)
+    assert result.hyperparams == pytest.approx(VALUES)
+    free = METHODS["truncated"](problem, hyper_optimizer=SGD)
+    result = calm(free, VALUES, steps=4, resume=True, **options)
+    assert all(result.hyperparams[name] != pytest.approx(VALUES[name]) for name in VALUES)
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import walks
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
-from shohypernet import HyperOptimizer, Problem, local_response
+from shohypernet import HyperOptimizer, Problem, local_response, sources
 from shohypernet._internal import sharding
 from shohypernet.batches import Data
 from shohypernet.fitting import Interrupted, fit
@@ -66,11 +67,12 @@ REFUSED = {
 }
 
 
-def splits():
+def splits(read=False):
     rng = np.random.default_rng(0)
     slope = rng.normal(size=INPUTS)
     inputs = [(rng.normal(size=(n, INPUTS)) / 3.5).astype("f") for n in (40, 20, 7)]
-    return Data(*((x, (x @ slope + rng.normal(size=len(x))).astype("f")) for x in inputs))
+    data = Data(*((x, (x @ slope + rng.normal(size=len(x))).astype("f")) for x in inputs))
+    return Data(*map(sources.rows, data)) if read else data
 
 
 def made(on_outputs=lambda outputs: None):
@@ -112,7 +114,7 @@ def refused():
     return problem, HyperOptimizer(None, None, None)
 
 
-def run(made=made, **kwargs):
+def run(made=made, read=False, **kwargs):
     problem, method = made()
     kwargs = {
         "steps": STEPS,
@@ -123,7 +125,32 @@ def run(made=made, **kwargs):
         "valid_batch_size": 8,
         "checkpoint_every": 100,
     } | kwargs
-    return fit(problem, method, splits(), jnp.float32(0.5), **kwargs)
+    return fit(problem, method, splits(read), jnp.float32(0.5), **kwargs)
+
+
+class OnDisk:
+    """Numbers that are read row by row; `reads` has how many rows of them, each time."""
+
+    numbers = np.arange(40, dtype=np.float32)
+    shape, dtype = numbers.shape, numbers.dtype
+
+    def __init__(self):
+        self.reads = []
+
+    def __getitem__(self, rows):
+        self.reads.append(len(rows))
+        return self.numbers[rows]
+
+
+def walk(disk, **kwargs):
+    """A run with every kind of source."""
+    data = Data(
+        sources.rows(disk),
+        sources.stream(lambda: iter(disk.numbers.reshape(-1, 8)), evaluated=2),
+        sources.generated(jax.random.normal, count=20),
+    )
+    sizes = {"train_batch_size": 8, "valid_batch_size": None}
+    return walks.run(walks.walk(), data=data, steps=4, **sizes, **kwargs)
 
 
 def mesh_of(sizes):
@@ -148,6 +175,7 @@ def assert_close(result, expected):
 def programs(arguments, *, devices, cache):
     """This file as programs, one for each tuple of arguments; gives their reports."""
     environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(sys.path),
         "JAX_PLATFORMS": "cpu",
         "JAX_NUMPY_RANK_PROMOTION": "raise",
         # Compiling is most of what they do: in haste, and what is alike once.
@@ -171,7 +199,7 @@ def programs(arguments, *, devices, cache):
             started.append((process, log))
         reported = []
         for process, log in started:
-            code = process.wait(timeout=300)
+            code = process.wait(timeout=900)
             log.seek(0)
             output = log.read()
             assert code == 0, output
@@ -218,6 +246,9 @@ def many(folder):
     run(steps=4, mesh=mesh, workdir=folder / "begun on eight")
     result = run(resume=True, mesh=mesh, workdir=folder / "begun on one", seeds_at_once=3)
     np.savez(folder / "begun on one.npz", *arrays(result))
+    disk = OnDisk()
+    np.savez(folder / "walk.npz", *arrays(walk(disk, mesh=mesh_of(MESHES["samples and examples"]))))
+    reported["reads"] = disk.reads
     return reported
 
 
@@ -236,6 +267,13 @@ def reported(folder):
 @pytest.mark.parametrize("case", MESHES)
 def test_eight_devices_find_what_one_finds(case, reported, folder, alone):
     assert_close(load(folder / f"{case}.npz"), alone)
+
+
+def test_eight_devices_read_what_one_reads_each_its_share(reported, folder):
+    alone = OnDisk()
+    assert_close(load(folder / "walk.npz"), arrays(walk(alone)))
+    assert max(alone.reads) == 40  # to evaluate the split
+    assert max(reported["reads"]) == 40 / MESHES["samples and examples"]["examples"]
 
 
 @pytest.mark.parametrize(("case", "sizes"), MESHES.items())
@@ -297,7 +335,7 @@ def pair(folder, port, index):
         except (Exception, Interrupted) as error:
             return type(error).__name__, str(error)
 
-    saved("whole")
+    saved("whole", read=True)
     reported = {
         "exists": raised("whole"),
         "another": raised("whole", resume=True, config={"rate": 1}),

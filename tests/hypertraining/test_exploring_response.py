@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from shohypernet import Problem, exploring_response, hyperparameters, local_response
+from shohypernet import Problem, exploring_response, hyperparameters, local_response, sources
 from shohypernet.hypernets import bayesian, linear
 from shohypernet.hypertraining import optimistic, predicted_losses, thompson, variational
 from shohypernet.samplers import fixed_set, local_gaussian, uniform
@@ -130,6 +130,11 @@ def test_predicted_losses_are_one_hypernet_s_a_row(key):
         slopes, np.broadcast_to(slopes[:, :1], (30, 3)), rtol=1e-3, atol=1e-5
     )
     assert np.std(slopes[:, 0]) == pytest.approx(0.5, rel=0.4)
+    source = sources.rows(np.zeros(4, np.float32))
+    read = predicted_losses(problem, hypernet, phi, points, source, key, draws=30)
+    np.testing.assert_allclose(read, rows, rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match=r"leading axis in common.*got shapes \(\); of a single"):
+        predicted_losses(problem, hypernet, phi, 0.1, jnp.zeros(4), key)
 
 
 def test_wrong_arguments_are_refused(key):

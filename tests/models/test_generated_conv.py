@@ -16,9 +16,9 @@ def count(tree):
 def generated(params, embedding):
     """K_i = W₁ (W₂_i z + c_i) + c₁, input channel by input channel."""
     slices = []
-    for inner, offset in zip(params["W2"], params["c2"], strict=True):
+    for inner, offset in zip(params["W2"], params["W2_bias"], strict=True):
         a = embedding @ inner + offset
-        slices.append(np.tensordot(a, params["W1"], 1) + params["c1"])
+        slices.append(np.tensordot(a, params["W1"], 1) + params["W1_bias"])
     return slices
 
 

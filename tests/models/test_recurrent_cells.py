@@ -91,7 +91,7 @@ def test_a_hyper_lstm_is_the_equations(rng):
     for k in range(4):
         by_input = made("input_scales", k) * (x @ params["inputs"]["kernel"][:, k])
         by_hidden = made("recurrent_scales", k) * (hidden @ params["recurrent"]["kernel"][:, k])
-        bias = made("biases", k) + params["biases"]["b"][k]
+        bias = made("biases", k) + params["biases"]["bias"][k]
         gate = by_input + by_hidden + bias
         gates.append(normalized(gate, norm["scale"][k], norm["bias"][k]))
     memory, open_share = lstm_step(memory, gates)

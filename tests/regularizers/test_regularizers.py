@@ -9,9 +9,10 @@ import pytest
 import scipy.ndimage
 
 import shohypernet as shn
-from shohypernet import regularizers
+from shohypernet import models, regularizers
 from shohypernet.hyperparameters import decode, encode
 from shohypernet.regularizers import _images as images
+from shohypernet.regularizers._base import Model
 
 SIDE = 9
 
@@ -254,6 +255,40 @@ def test_decays_by_layer_leave_biases_alone(key):
     tree = {name: {"kernel": decay} for name, decay in decays.items()}
     expected = plain.train_loss(params, none, batch, key) + shn.penalties.weight_decay(params, tree)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("module", "inputs", "layers"),
+    [
+        (
+            nn.RNN(models.HyperLSTMCell(3, hyper_features=2, embedding=2)),
+            (1, 2, 4),
+            {
+                *(f"cell/{name}" for name in ("inputs", "recurrent", "hyper/inputs")),
+                *("cell/hyper/recurrent", "cell/biases", "cell/biases/DenseGeneral_0"),
+                *(f"cell/{part}_scales" for part in ("input", "recurrent")),
+                *(f"cell/{part}_scales/DenseGeneral_0" for part in ("input", "recurrent")),
+            },
+        ),
+        (models.GeneratedConv(2, (3, 3)), (1, 5, 5, 2), {"model", "generator"}),
+        (
+            nn.MultiHeadDotProductAttention(2),
+            (1, 3, 4),
+            {"query", "key", "value", "out"},
+        ),
+    ],
+)
+def test_offsets_and_scales_of_several_axes_are_no_matrices(module, inputs, layers, key):
+    """At weights of one, the penalty's slope is 2 λ in matrices and 0 elsewhere."""
+    described = Model(jax.eval_shape(module.init, key, jnp.zeros(inputs))["params"], ())
+    decay = regularizers.weight_decay(1e-3)
+    start = decay.start(described)
+    assert set(start) == layers
+    ones = jax.tree.map(lambda leaf: jnp.ones(leaf.shape), described.params)
+    slopes = jax.grad(lambda params: decay.penalty(start, params))(ones)
+    for path, slope in jax.tree.leaves_with_path(slopes):
+        is_matrix = path[-1].key in {"kernel", "D", "W1", "W2", "embeddings"}
+        np.testing.assert_allclose(slope, np.full(slope.shape, 2e-3 * is_matrix), rtol=1e-6)
 
 
 def test_weights_of_examples_and_of_classes(key):

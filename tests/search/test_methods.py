@@ -93,7 +93,7 @@ def test_grid_search_tries_every_combination_once():
 
 
 def test_a_grid_too_large_to_try_is_refused():
-    with pytest.raises(ValueError, match=r"10 points on each of 50 axes is 1e\+50 trials"):
+    with pytest.raises(ValueError, match="50 axes is more than 1,000,000 trials"):
         grid_search(points=10, steps=1).bind(hp.log(), np.zeros(50))
 
 
