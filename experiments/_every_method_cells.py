@@ -126,7 +126,7 @@ def best(world: World, ends: Any, rates: list[tuple[float, ...]], seeds: Any) ->
     if np.all(np.isnan(medians)):
         return Cell(np.nan, ends=jax.tree.map(lambda leaf: leaf[0], ends))
     at = int(np.nanargmin(medians))
-    pace = dict(zip(("hyper_rate", "hypernet_rate"), rates[at], strict=False))
+    pace: dict[str, float] = dict(zip(("hyper_rate", "hypernet_rate"), rates[at], strict=False))
     return Cell(float(medians[at]), "", jax.tree.map(lambda leaf: leaf[at], ends), pace)
 
 

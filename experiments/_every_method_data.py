@@ -83,7 +83,7 @@ def regression(config: Any) -> World:
     given = config.regression
     rng = np.random.default_rng(given.seed)
     signal = np.asarray(given.sizes) * rng.normal(size=(given.features, len(given.sizes)))
-    inputs = rng.normal(size=(2 * given.examples, given.features))
+    inputs: Any = rng.normal(size=(2 * given.examples, given.features))
     targets = inputs @ signal + given.noise * rng.normal(size=(len(inputs), len(given.sizes)))
     halves = [Examples(inputs[at::2], targets[at::2]) for at in range(2)]
     exact = ridge.ridge(Data(halves[0], halves[1], halves[1]))
@@ -156,7 +156,7 @@ def distillation(config: Any) -> World:
     given = config.distillation
     rng = np.random.default_rng(given.seed)
     signal = np.asarray(given.weights)
-    inputs = rng.normal(size=(given.examples, len(signal)))
+    inputs: Any = rng.normal(size=(given.examples, len(signal)))
     targets = inputs @ signal + given.noise * rng.normal(size=given.examples)
     labels = np.array([1.0, -1.0])
     model = nn.Dense(1, use_bias=False)

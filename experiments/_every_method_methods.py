@@ -163,9 +163,10 @@ def _real_time(world: World, pace: Pace, config: Any) -> shn.HyperOptimizer:
 
 
 def _hoag(world: World, pace: Pace, config: Any) -> shn.HyperOptimizer:
+    optimizer: Any = world.optimizer  # it may be one that hoag refuses
     return shn.hoag(
         world.problem,
-        optimizer=world.optimizer,
+        optimizer=optimizer,
         learning_rate=pace.hyper_rate,
         solver_steps=config.products,
     )

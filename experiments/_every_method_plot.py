@@ -3,6 +3,7 @@
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
@@ -43,7 +44,7 @@ def draw(table: Table) -> Figure:
     return figure
 
 
-def _cell(axes: plt.Axes, column: int, row: int, judged: Judged, *, dark: bool) -> None:
+def _cell(axes: Axes, column: int, row: int, judged: Judged, *, dark: bool) -> None:
     corner = column - 0.5, row - 0.5
     if judged.verdict == REFUSED:
         axes.add_patch(

@@ -71,7 +71,8 @@ def heavy_ball(step_size: float) -> optax.GradientTransformation:
 
 
 def nothing() -> Data:
-    return Data(jnp.zeros(1), jnp.zeros(1), None)
+    zeros: Any = jnp.zeros(1)
+    return Data(zeros, zeros, None)
 
 
 def alike(examples: Any) -> Data:
