@@ -1,5 +1,7 @@
 """Running backwards: bit for bit, and with the gradient of reverse mode."""
 
+import os
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -109,6 +111,8 @@ def test_it_returns_as_users_compile_it(key):
     )
     rows = jnp.array([[0.1, -0.3, 0.7], [0.4, 0.2, -0.5]])
     batch = jnp.linspace(-1, 1, 15).reshape(5, 3) ** 2, jnp.linspace(0, 1, 5)
+    # What tests/conftest.py turns off. The newest releases, which lack the second, run without it.
+    hasty = "xla_cpu_use_fusion_emitters" in os.environ["XLA_FLAGS"]
     options = {"xla_backend_optimization_level": 3, "xla_cpu_use_fusion_emitters": True}
 
     def made(rows):
@@ -116,7 +120,7 @@ def test_it_returns_as_users_compile_it(key):
         steps = jnp.zeros((10, 1))
         return reversible.hypergradient(problem, 0.5, rows, start, steps, batch, key)
 
-    found = jax.jit(made, compiler_options=options)(rows)
+    found = jax.jit(made, compiler_options=options if hasty else None)(rows)
     optimizer = optax.sgd(0.4, momentum=0.5)
     start = TrainState(problem.init(key), optimizer.init(problem.init(key)))
     expected = unrolled.hypergradient(
