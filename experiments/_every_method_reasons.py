@@ -66,6 +66,19 @@ REASONS = (
         why="The response of a layer with one output is of rank one, and λ has six numbers.",
     ),
     Reason(
+        ("local_response", "self_tuning", "self_tuning, not linearized"),
+        ("prediction",),
+        elsewhere=False,
+        why="Its response is linear over samples at a distance of 0.3, and the data's is not: with "
+        "0.03 what is left is 0.006, 0.01 and 0.04.",
+    ),
+    Reason(
+        ("implicit, nystrom",),
+        ("prediction",),
+        elsewhere=False,
+        why="What its 10 columns don't span counts as the damping alone; with 40 it arrives.",
+    ),
+    Reason(
         ("forward",),
         ("distillation",),
         elsewhere=False,
