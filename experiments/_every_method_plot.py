@@ -68,11 +68,11 @@ def _cell(axes: Axes, column: int, row: int, judged: Judged, *, dark: bool) -> N
 
 
 def shown(share: float) -> str:
-    """A share in a few characters: 0.24, 3e-5, or <1e-8."""
+    """A share in a few characters: 0.24, 3e-5, 4e36, or <1e-8."""
     if np.isnan(share):
         return "diverged"
     if share < 10**LEAST:
         return f"<1e{LEAST:.0f}"
-    if share >= 0.001:
+    if 0.001 <= share < 100:
         return f"{share:.2g}"
-    return f"{share:.0e}".replace("e-0", "e-")
+    return f"{share:.0e}".replace("e-0", "e-").replace("e+", "e")

@@ -186,6 +186,7 @@ def test_every_reason_is_of_a_known_cell():
         (0.244, "0.24"),
         (0.001, "0.001"),
         (3.2e-5, "3e-5"),
+        (3.6e36, "4e36"),
         (1e-12, "<1e-8"),
         (-1e-9, "<1e-8"),
         (np.nan, "diverged"),
