@@ -6,7 +6,7 @@ COMPARISONS := tuned_regularization self_tuning does_it_pay hyper_regularization
   unrolled_comparison unrolled_response hypergradient_fidelity network_fidelity search_baselines \
   distillation
 WORLDS := games gan stackelberg_prediction elastic_net sparse_group_lasso maml character_model \
-  overfit_validation
+  overfit_validation every_method
 HYPERNETS := hypernet_start best_response_error hypernetwork_mnist chunked_hypernet smash \
   uncertain_response exploration
 
