@@ -76,7 +76,7 @@ REASONS = (
         ("implicit, nystrom",),
         ("prediction",),
         elsewhere=False,
-        why="What its 10 columns don't span counts as the damping alone; with 40 it arrives.",
+        why="What its 10 columns don't span counts as the damping alone; with all 12 it arrives.",
     ),
     Reason(
         ("forward",),
