@@ -7,7 +7,7 @@ test images, and is no way to choose decays.
     python -m experiments.overfit_validation --config=configs/overfit_validation.py --workdir=DIR
 
 takes a minute or two on 2 cores. Their settings but for images, sizes of the networks and the
-number of rounds: T1 − T2, 5 steps of Adam 1e-4 for each of λ's, by RMSprop 1e-2.
+number of rounds: T1 − T2, 5 steps of Adam 1e-4 for each of λ's, by PyTorch's RMSprop, 1e-2.
 """
 
 from ml_collections import ConfigDict

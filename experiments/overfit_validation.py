@@ -107,7 +107,11 @@ def _tuned(
     method = shn.implicit(
         problem,
         optimizer=optax.adam(config.learning_rate),
-        hyper_optimizer=optax.rmsprop(config.hyper_learning_rate),
+        # PyTorch's, which they took. That of optax.rmsprop has its epsilon under the root, where it
+        # counts for 1e-4, more than most of the hypergradients of a single weight's decay.
+        hyper_optimizer=optax.rmsprop(
+            config.hyper_learning_rate, decay=0.99, eps=1e-8, eps_in_sqrt=False
+        ),
         solver=shn.linear_solvers.identity(),
     )
     return shn.fit(
