@@ -27,7 +27,7 @@ def get_config(size: str = "full") -> ConfigDict:
             "models": ("linear", "mlp"),  # and "lenet"
             "hidden": 10 if quick else 100,  # units of the MLP
             "start": -4.0,  # log decay of every weight
-            "rounds": 5 if quick else 3_000,  # updates of λ
+            "rounds": 5 if quick else 5_000,  # updates of λ
             "inner_steps": 5,  # updates of the weights in a round
             "learning_rate": 1e-4,  # Adam
             "hyper_learning_rate": 1e-2,  # RMSprop
