@@ -1,11 +1,12 @@
 """Fidelity of Kronecker's hypergradient for the layers that people train.
 
 Convolutions, BatchNorm, attention, recurrence, and a layer that is applied several times, each in a
-small network with decays at λ = level + N(0, 1). After training at this fixed λ the hypergradient
-of `centered_response` is held against implicit differentiation at the very same weights: conjugate
-gradients, run until they have converged, on the Gauss-Newton curvature of the whole training set.
-Kronecker is there twice: with its factors alone, and with steps on minibatches towards the
-Gauss-Newton curvature's own solution, tracked over the last rounds of the training.
+small network with one decay per weight, at λ = level + N(0, 1). After training at this fixed λ the
+hypergradient of `centered_response` is held against implicit differentiation at the very same
+weights: conjugate gradients, run until they have converged, on the Gauss-Newton curvature of the
+whole training set. Kronecker is there twice: with its factors alone, and with steps on minibatches
+towards the Gauss-Newton curvature's own solution, tracked over the last rounds of the training. The
+hypergradient in one decay per layer, a factor of all its weights' decays, is their sum.
 
 python -m experiments.layer_fidelity --config=configs/layer_fidelity.py --workdir=DIR
 """
@@ -24,6 +25,7 @@ import shohypernet as shn
 from experiments import _launch, _layer_fidelity_report, _plots, _results
 from experiments import _layer_networks as networks
 from experiments import _regularized_network as shrunk
+from experiments._layer_fidelity_report import PER_LAYER, WHOLE
 from experiments._recorder import recorder
 from shohypernet import jacobians
 from shohypernet import problem as problems
@@ -36,14 +38,6 @@ from shohypernet.problem import Problem, unconstrained
 from shohypernet.types import Hyperparams, Key, Params
 
 NAME = "layer_fidelity"
-WHOLE = "whole"
-
-
-class Network(NamedTuple):
-    """A model, and how many decays it has."""
-
-    model: Any
-    per: shn.penalties.Grain = "weight"
 
 
 class Draw(NamedTuple):
@@ -67,13 +61,12 @@ class Draw(NamedTuple):
 
 
 NETWORKS = {
-    "LeNet": Network(networks.LeNet()),
-    "LeNet, by layer": Network(networks.LeNet(), "layer"),
-    "ResNet": Network(networks.ResNet()),
-    "transformer": Network(networks.Transformer()),
-    "GRU": Network(networks.Recurrent()),
-    "shared, 2 times": Network(networks.Shared(2)),
-    "shared, 5 times": Network(networks.Shared(5)),
+    "LeNet": networks.LeNet(),
+    "ResNet": networks.ResNet(),
+    "transformer": networks.Transformer(),
+    "GRU": networks.Recurrent(),
+    "shared, 2 times": networks.Shared(2),
+    "shared, 5 times": networks.Shared(5),
 }
 
 
@@ -106,10 +99,10 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
     }
 
 
-def _compare(network: Network, config: Any, data: Data) -> dict[str, Any]:
+def _compare(network: Any, config: Any, data: Data) -> dict[str, Any]:
     """Cosines and lengths by layer, [cosine, length] of each draw."""
     problem = shn.supervised(
-        network.model,
+        network,
         data.train.inputs[:1],
         lambda logits, targets: jnp.mean(optax.softmax_cross_entropy(logits, targets)),
         shn.penalties.weight_decay,
@@ -117,9 +110,8 @@ def _compare(network: Network, config: Any, data: Data) -> dict[str, Any]:
         train_kwargs={"train": True},
     )
     decay = float(np.exp(config.level))
-    level = jax.tree.map(
-        jnp.log, shn.penalties.decays(problems.param_shapes(problem), decay, network.per)
-    )
+    decays = shn.penalties.decays(problems.param_shapes(problem), decay, "weight")
+    level = jax.tree.map(jnp.log, decays)
     # Apart, for that spares each from being compiled anew whenever another changes.
     train, follow, refer = (
         jax.jit(lambda *at, part=part: part(problem, config, *at))
@@ -132,6 +124,7 @@ def _compare(network: Network, config: Any, data: Data) -> dict[str, Any]:
         params, model_state = train(key_train, hyperparams, data)
         tracked, alone, at = follow(key_rounds, hyperparams, params, model_state, data)
         draws.append(Draw(tracked, alone, *refer(hyperparams, *at, data)))
+        print(f"draw {seed}: {int(draws[-1].products)} products", flush=True)
     return {
         "tracked": _measured([each.tracked for each in draws], draws),
         "alone": _measured([each.alone for each in draws], draws),
@@ -154,12 +147,13 @@ def _measured(estimates: list[Hyperparams], draws: list[Draw]) -> dict[str, list
 
 
 def _layers(tree: Hyperparams) -> dict[str, list[jax.Array]]:
-    """The whole of a tree, and its leaves by layer: all arrays of weights of one module."""
-    layers: dict[str, list[jax.Array]] = {WHOLE: jax.tree.leaves(tree)}
+    """The whole of a tree, its sum in each layer, and its leaves by layer, those of one module."""
+    layers: dict[str, list[jax.Array]] = {}
     for path, leaf in jax.tree.leaves_with_path(tree):
         layer = jax.tree_util.keystr(path[:-1] or path, simple=True, separator="/")
         layers.setdefault(layer, []).append(leaf)
-    return layers
+    sums = [jnp.stack([jnp.sum(leaf) for leaf in each]).sum() for each in layers.values()]
+    return {WHOLE: jax.tree.leaves(tree), PER_LAYER: sums} | layers
 
 
 def _trained(

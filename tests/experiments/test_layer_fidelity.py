@@ -19,7 +19,6 @@ from shohypernet.datasets import CLASSES
 IMAGES = jax.ShapeDtypeStruct((3, 14 * 14), jnp.float32)
 FACTORED = {
     "LeNet": 5,
-    "LeNet, by layer": 5,
     "ResNet": 7,  # the stem, two in each block, a skipped one, the head
     "transformer": 8,  # four in the attention, what embeds, two dense ones, the head
     "GRU": 7,
@@ -30,7 +29,7 @@ FACTORED = {
 
 @pytest.mark.parametrize("name", layer_fidelity.NETWORKS)
 def test_all_kernels_of_the_networks_have_factors(name):
-    model = layer_fidelity.NETWORKS[name].model
+    model = layer_fidelity.NETWORKS[name]
     variables = jax.eval_shape(lambda images: model.init(jax.random.key(0), images), IMAGES)
     made = jax.eval_shape(lambda *at: model.apply(*at), variables, IMAGES)
     assert made.shape == (3, CLASSES)
@@ -39,25 +38,31 @@ def test_all_kernels_of_the_networks_have_factors(name):
         return model.init(key, jnp.zeros(IMAGES.shape))["params"]
 
     known = layers_of(Problem(init, lambda *_: 0.0, lambda *_: 0.0))
-    leaves = jax.tree.leaves(variables["params"])
-    kernels = [i for i, leaf in enumerate(leaves) if leaf.ndim > 1]
-    factored = {layer.kernel for layer in known}
-    assert len(factored) == FACTORED[name]
-    # All but the places of the transformer's tokens.
-    assert len(set(kernels) - factored) == (name == "transformer")
+    assert len(known) == FACTORED[name]
+    factored = {leaf for layer in known for leaf in (layer.kernel, layer.bias)}
+    shapes = [leaf.shape for leaf in jax.tree.leaves(variables["params"])]
+    others = [shape for i, shape in enumerate(shapes) if i not in factored and len(shape) > 1]
+    assert others == ([(14, 16)] if name == "transformer" else [])  # the places of the tokens
 
 
 def test_layers_are_the_modules_of_the_weights():
-    tree = {"a": {"kernel": jnp.ones(2), "bias": jnp.zeros(1)}, "b": {"c": {"kernel": jnp.ones(3)}}}
-    found = {name: sum(map(jnp.size, each)) for name, each in layer_fidelity._layers(tree).items()}
-    assert found == {"whole": 6, "a": 3, "b/c": 3}
-    by_layer = layer_fidelity._layers({"a": jnp.float32(1), "b": jnp.float32(2)})
-    assert list(by_layer) == ["whole", "a", "b"]
+    kernel, bias = jnp.array([1.0, 2.0]), jnp.array([4.0])
+    tree = {"a": {"kernel": kernel, "bias": bias}, "b": {"c": {"kernel": -kernel}}, "d": bias}
+    found = layer_fidelity._layers(tree)
+    assert list(found) == [report.WHOLE, report.PER_LAYER, "a", "b/c", "d"]
+    assert [float(each) for each in found[report.PER_LAYER]] == [7, -3, 4]
+    assert {name: sum(map(jnp.size, each)) for name, each in found.items()} == {
+        report.WHOLE: 6,
+        report.PER_LAYER: 3,
+        "a": 3,
+        "b/c": 2,
+        "d": 1,
+    }
 
 
-def found(cosine, length, layers, residual=1e-3):
+def found(cosine, length, layers, per_layer=1.0, residual=1e-3):
     """Two draws around the given means."""
-    each = {"whole": (cosine, length), **layers}
+    each = {report.WHOLE: (cosine, length), report.PER_LAYER: (per_layer, 1.0), **layers}
     spread = {k: [[c - 0.01, n - 0.1], [c + 0.01, n + 0.1]] for k, (c, n) in each.items()}
     return {"tracked": spread, "alone": spread, "residual": [residual / 10, residual]}
 
@@ -65,8 +70,8 @@ def found(cosine, length, layers, residual=1e-3):
 @pytest.mark.parametrize(
     ("name", "measured", "holds"),
     [
-        ("LeNet", found(0.86, 3.0, {"a": (0.1, 9.0)}), [True]),
-        ("LeNet, by layer", found(0.84, 1.0, {"a": (1.0, 1.0)}), [False]),
+        ("LeNet", found(0.86, 3.0, {"a": (0.1, 9.0)}, per_layer=0.84), [True, False]),
+        ("LeNet", found(0.84, 1.0, {"a": (1.0, 1.0)}, per_layer=0.86), [False, True]),
         ("GRU", found(0.75, 1.4, {"a": (0.71, 1.4), "b": (0.9, 0.7)}), [True, True]),
         ("ResNet", found(0.75, 1.4, {"a": (0.69, 1.4), "b": (0.9, 0.7)}), [True, False]),
         ("transformer", found(0.75, 1.4, {"a": (0.71, 1.4), "b": (0.9, 0.6)}), [True, False]),
@@ -92,9 +97,9 @@ def test_quick_run_and_what_a_resumed_one_keeps(data, tmp_path, monkeypatch):
     (each,) = results["found"].values()
     assert each["residual"][0] < 1e-3
     for what in ("tracked", "alone"):
-        assert list(each[what]) == ["whole", "first", "head", "shared"]
+        assert list(each[what]) == [report.WHOLE, report.PER_LAYER, "first", "head", "shared"]
         for ((cosine, length),) in each[what].values():
-            assert 0 < cosine <= 1 + 1e-6
+            assert abs(cosine) <= 1 + 1e-6
             assert 0 < length < np.inf
     assert results["claims"][0]["holds"] is None
 
