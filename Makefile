@@ -24,7 +24,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: demo test newest lint types site notebooks dist figures comparisons worlds hypernets bench help clean
+.PHONY: demo test newest lint types site notebooks dist figures comparisons worlds hypernets bench bench-check help clean
 
 demo: WORKDIR ?= runs/demo-$(NOW)
 demo: .venv/.experiments  ## Tune hyperparameters on a small MNIST and draw the result (a few minutes).
@@ -91,9 +91,12 @@ bench: .venv/.bench  ## Measure speed beside other libraries (installs PyTorch).
 	.venv/bin/python -m benchmarks.implicit_peers
 	.venv/bin/python -m benchmarks.growth
 
+bench-check: .venv/.bench  ## Compare speed with the last ratios recorded (BENCH_FLAGS=--record: record).
+	.venv/bin/python -m benchmarks.check $(BENCH_FLAGS)
+
 help:  ## Show this.
 	@echo 'usage: make TARGET [PYTHON=python3.11] [WORKDIR=runs/mine]'
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{ printf "%-12s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{ printf "%-12s %s\n", $$1, $$2 }'
 
 clean:  ## Remove the environment and caches; results in runs/ stay.
 	rm -rf .venv .venv-newest build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

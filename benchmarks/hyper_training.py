@@ -38,6 +38,7 @@ from benchmarks import _cli as cli
 from benchmarks import _hyper_training_tables as tables
 from benchmarks import _machine as machine
 from benchmarks import _problems as problems
+from benchmarks import _ratios as ratios
 from benchmarks import _roofline as roofline
 from benchmarks import _timing as timing
 from benchmarks._hyper_training_tables import OWN, name_of
@@ -56,7 +57,6 @@ FIT_CALLS = 10  # as many calls' steps lie between two evaluations of `fit`
 GAUGE_SECONDS = 0.1
 STEPS_COMPARED = 20
 LOSS_TOLERANCE = 1e-4  # float32 sums in other orders differ by far less
-BUSY_CORES = 0.2  # used by other processes, from where the results suffer
 
 
 def main() -> None:
@@ -117,7 +117,7 @@ def run(setting: Setting, rounds: int, seed_counts: list[int]) -> dict[str, Any]
     tables.print_roofline(rows, peaks, state_bandwidth)
     driver = _fit(setting, data, chunks[name_of(1)])
     tables.print_fit(driver)
-    if others > BUSY_CORES:
+    if others > ratios.BUSY_CORES:
         print(
             f"  Other processes kept {others:.1f} cores busy during the rounds, enough to distort "
             "the rates:\n  run it again on an idle machine."

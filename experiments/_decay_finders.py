@@ -150,7 +150,6 @@ def _fitted(
         start,
         steps=settings.rounds,
         seeds=config.seeds,
-        seeds_at_once=1,
         inner_steps=settings.inner_steps,
         train_batch_size=settings.batch_size,
         valid_batch_size=settings.valid_batch_size,

@@ -47,7 +47,6 @@ def tune(
         train_batch_size=config.batch_size,
         valid_batch_size=config.valid_batch_size,
         eval_every=config.rounds // config.evaluations,
-        seeds_at_once=1,
         workdir=folder,
         resume="auto" if resume else False,
         config=config.to_dict(),

@@ -96,9 +96,10 @@ def fit(
         `[shn.callbacks.patience(10), shn.callbacks.max_seconds(60)]`.
       progress: whether to show a progress bar; by default when standard error is a terminal.
       seeds_at_once: number of seeds that a device steps together, vmapped, while the others wait
-        for their turn; None for all. Seeds that train on all data share its reading, and all at
-        once are fastest. Seeds that draw minibatches share nothing, and on a CPU one at a time is;
-        it holds each state twice, and all else for one seed. Results are the same up to rounding.
+        for their turn. By default `fit` chooses, by device and sizes alone: one at a time on a CPU
+        where a seed's state has 1 MiB or more and its minibatches are most of what it trains and
+        validates on, for these share nothing; else all at once. Results are the same up to
+        rounding, in which a vmapped product may differ; the same call chooses alike.
       mesh: devices to shard the run over, by the names of its axes: `"seeds"`, `"samples"` (the
         sampled λ), `"examples"` or `"weights"` (arrays of the state of 1 MiB or more per seed,
         such as φ). Every device holds all data, or reads what it needs of a source, so that it
@@ -197,7 +198,9 @@ def _in_natural_units(problem: Problem, result: Result) -> Result:
     """The result with hyperparameters in natural units beside the unconstrained ones."""
     unconstrained = result.history.unconstrained
     natural = jax.tree.map(np.asarray, hp.decode(problem.space, unconstrained))
-    best = hp.decode(problem.space, result.best.hyperparams)
+    # From this process's copy: under a mesh of several, its own device is not all that compute.
+    best = hp.decode(problem.space, jax.tree.map(np.asarray, result.best.hyperparams))
+    best = jax.tree.map(np.asarray, best)
     return result._replace(
         hyperparams=jax.tree.map(lambda leaf: jnp.asarray(leaf[-1]), natural),
         best=result.best._replace(hyperparams=jax.tree.map(jnp.asarray, best)),

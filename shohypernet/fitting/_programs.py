@@ -14,6 +14,7 @@ from shohypernet.fitting import _checks as checks
 from shohypernet.fitting import _consistency as consistency
 from shohypernet.fitting._plan import Plan
 from shohypernet.fitting._result import Best
+from shohypernet.fitting._together import seeds_at_once
 from shohypernet.hyperoptimizer import HyperOptimizer, Info
 from shohypernet.inner_loop import Evaluation
 from shohypernet.problem import Problem
@@ -98,6 +99,7 @@ def programs(
     traced, started = jax.make_jaxpr(jax.vmap(start), return_shape=True)(keys(plan.seeds))
     # Without the weak types that it may start with, for a restored state has none.
     like = sharding.laid_out(started)
+    plan = plan._replace(seeds_at_once=seeds_at_once(plan, data, like))
     consistency.require_consistent(problem, method, like, data, plan)
     at_start = sharding.each_seed(lambda state, data: evaluate(state, data, 0), 1)
     best, evaluation = jax.eval_shape(at_start, like, data)
