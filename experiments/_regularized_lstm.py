@@ -51,11 +51,11 @@ class CharacterLSTM(nn.Module):
 
         made = dropped("characters", jax.nn.one_hot(text, self.characters))
         made = dropped("inputs", nn.Dense(self.embedding, use_bias=False, name="embed")(made))
-        states = made
+        states: Any = made
         for i in range(self.layers):
-            made = dropped("between_layers", made) if i == 1 else made
-            made = states = nn.RNN(nn.LSTMCell(self.units), name=f"lstm_{i}")(made)
-        made = dropped("outputs", made)
+            made = dropped("between_layers", states) if i == 1 else states
+            states = nn.RNN(nn.LSTMCell(self.units), name=f"lstm_{i}")(made)
+        made = dropped("outputs", states)
         return {
             "logits": nn.Dense(self.characters, name="out")(made),
             "states": states,

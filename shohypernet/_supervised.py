@@ -17,11 +17,11 @@ from shohypernet.types import Hyperparams, Key, ModelState, Params, Space, Valid
 def supervised(
     model: Any,
     inputs: jax.Array,
-    loss: Callable[[jax.Array, jax.Array], jax.Array],
+    loss: Callable[[Any, Any], jax.Array],
     penalty: Callable[[Any, Any], jax.Array] | None = None,
     *,
     regularizers: Sequence[Regularizer] = (),
-    metrics: Mapping[str, Callable[[jax.Array, jax.Array], jax.Array]] | None = None,
+    metrics: Mapping[str, Callable[[Any, Any], jax.Array]] | None = None,
     space: Space = hp.UNCONSTRAINED,
     init: Callable[[Key], Params] | None = None,
     train_kwargs: dict[str, Any] | None = None,
@@ -40,7 +40,8 @@ def supervised(
         step updates them, and validation reads them unchanged.
       inputs: an example of the inputs, leading axis included, for its shape and dtype. Integers
         are passed on unscaled, and dense layers convert them to floats: scale images yourself.
-      loss: `loss(outputs, targets) -> scalar`, a mean over examples.
+      loss: `loss(outputs, targets) -> scalar`, a mean over examples; outputs are whatever the
+        model returns, such as a dict.
       penalty: `penalty(params, hyperparams) -> scalar`, with hyperparameters in natural units.
       regularizers: such as `[shn.regularizers.dropout(), shn.regularizers.weight_decay()]`.
       metrics: more to be told at each evaluation, by name, `metric(outputs, targets) -> scalar`, a
@@ -117,7 +118,7 @@ def supervised(
 
 
 def _on_outputs(
-    function: Callable[[jax.Array, jax.Array], jax.Array], predict: Callable[..., Any]
+    function: Callable[[Any, Any], jax.Array], predict: Callable[..., Any]
 ) -> ValidLoss:
     """A loss or metric of outputs and targets as one of weights and a batch."""
 
