@@ -4,7 +4,7 @@ FIGURES := loss_manifold global_best_response local_best_response large medium d
   weights_versus_loss hypernet_capacity
 COMPARISONS := tuned_regularization self_tuning does_it_pay hyper_regularization hyper_cleaning \
   unrolled_comparison unrolled_response hypergradient_fidelity network_fidelity layer_fidelity \
-  search_baselines distillation
+  search_baselines distillation self_tuning_text
 WORLDS := games gan stackelberg_prediction elastic_net sparse_group_lasso maml character_model \
   overfit_validation every_method
 HYPERNETS := hypernet_start best_response_error hypernetwork_mnist chunked_hypernet smash \
