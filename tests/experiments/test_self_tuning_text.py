@@ -70,3 +70,8 @@ def test_its_claims_can_fail(valid, test, schedule, expected):
         },
     )
     assert [claim["holds"] for claim in found] == expected
+    # Nothing is claimed against searches that there were none of.
+    alone = {name: of_seeds(each) for name, each in ((run.OFF, 2.5), (run.TUNED, test))}
+    alone[run.SCHEDULE] = of_seeds(schedule)
+    alone_found = run.claims({run.TUNED: of_seeds(valid)}, alone)
+    assert [claim["holds"] for claim in alone_found] == expected[2:]
