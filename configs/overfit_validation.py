@@ -6,9 +6,9 @@ test images, and is no way to choose decays.
 
     python -m experiments.overfit_validation --config=configs/overfit_validation.py --workdir=DIR
 
-takes two minutes of a core, and with `--config.models='("linear","mlp","lenet")'` ten. Their settings
-but for images, sizes of the networks and the number of rounds: T1 − T2, 5 steps of Adam 1e-4 for
-each of λ's, by PyTorch's RMSprop, 1e-2.
+takes two minutes of a core, and with `--config.models='("linear","mlp","lenet")'` ten. Their
+settings but for images, sizes of the networks and the number of rounds: T1 − T2, 5 steps of Adam
+1e-4 for each of λ's, by PyTorch's RMSprop, 1e-2.
 """
 
 from ml_collections import ConfigDict
