@@ -3,10 +3,10 @@ NOW     := $(shell date +%Y%m%d-%H%M%S)
 FIGURES := loss_manifold global_best_response local_best_response large medium deeper_networks \
   weights_versus_loss hypernet_capacity
 COMPARISONS := tuned_regularization self_tuning does_it_pay hyper_regularization hyper_cleaning \
-  unrolled_comparison unrolled_response hypergradient_fidelity network_fidelity search_baselines \
-  distillation
+  unrolled_comparison unrolled_response hypergradient_fidelity network_fidelity layer_fidelity \
+  search_baselines distillation
 WORLDS := games gan stackelberg_prediction elastic_net sparse_group_lasso maml character_model \
-  overfit_validation
+  overfit_validation every_method
 HYPERNETS := hypernet_start best_response_error hypernetwork_mnist chunked_hypernet smash \
   uncertain_response exploration
 

@@ -2,13 +2,13 @@ r"""Ours: how well one hypernet predicts the losses of trained models, by width 
 
 Expect errors of about 0.02 nats with one hyperparameter and 0.1 with ten, the least with ten behind
 a circular encoding, and two of three claims not to hold: the errors are more than a tenth of the
-spread of the trained models, and width doesn't always help.
+spread of the trained models, and with ten standardized λ do no better than the paper's start.
 
     python -m experiments.best_response_error --config=configs/best_response_error.py:idx \
       --workdir=DIR
 
-took 19 minutes at about a quarter of a core, most of them to compile. Step sizes are searched in
-the run; nothing else was.
+takes about a quarter of an hour of one core, half of it to compile. Step sizes are searched in the
+run; nothing else was.
 """
 
 from ml_collections import ConfigDict

@@ -7,7 +7,7 @@ by protocol.
 
     python -m experiments.maml --config=configs/maml.py --workdir=DIR
 
-takes some minutes on 2 cores; it needs no data. `:quick` takes seconds, and judges no claim.
+takes ten minutes of a core; it needs no data. `:quick` takes seconds, and judges no claim.
 """
 
 from ml_collections import ConfigDict
@@ -16,7 +16,7 @@ from configs import common
 
 
 def get_config(size: str = "full") -> ConfigDict:
-    """Finn et al.'s sinusoids with fewer iterations; the quadratic tasks are ours."""
+    """Finn et al.'s sinusoids; the quadratic tasks are ours."""
     quick = common.is_quick("maml", size)
     return ConfigDict(
         {
@@ -34,7 +34,7 @@ def get_config(size: str = "full") -> ConfigDict:
             "hidden": (5,) if quick else (40, 40),
             "shots": 10,  # points of a task
             "meta_batch": 25,  # tasks of an iteration
-            "iterations": 5 if quick else 20_000,  # updates of the initial weights
+            "iterations": 5 if quick else 70_000,  # updates of the initial weights
             "meta_learning_rate": 1e-3,  # Adam on a cosine
             "inner_rate": 0.01,  # of the inner steps
             "inner_steps": 1,  # in training

@@ -35,15 +35,19 @@ def quadratic_loss(weights: jax.Array, task: Quadratics) -> jax.Array:
     return away @ task.curvatures @ away / 2
 
 
-def contraction(task: Quadratics, rate: Any, steps: int) -> np.ndarray:
-    """M_i = (I − αA_i)^k of every task: what is left of w − c_i after k steps."""
-    eye = np.eye(task.centers.shape[1])
-    return np.stack([np.linalg.matrix_power(eye - rate * each, steps) for each in task.curvatures])
+def contraction(task: Quadratics, rate: Any, steps: int, momentum: float = 0.0) -> np.ndarray:
+    """M_i of every task, what is left of w − c_i after k steps: (I − αA_i)^k without momentum."""
+    left = np.broadcast_to(np.eye(task.centers.shape[1]), task.curvatures.shape)
+    velocity = np.zeros_like(left)
+    for _ in range(steps):
+        velocity = momentum * velocity - rate * task.curvatures @ left
+        left = left + velocity
+    return left
 
 
-def closed_form(task: Quadratics, rate: float, steps: int) -> np.ndarray:
+def closed_form(task: Quadratics, rate: float, steps: int, momentum: float = 0.0) -> np.ndarray:
     """MAML's best θ = (Σ M_iᵀ A_i M_i)⁻¹ Σ M_iᵀ A_i M_i c_i."""
-    left = contraction(task, rate, steps)
+    left = contraction(task, rate, steps, momentum)
     return _balance(task, np.einsum("tji,tjk,tkl->til", left, task.curvatures, left))
 
 
@@ -59,9 +63,12 @@ def implicit_form(task: Quadratics, proximity: float) -> np.ndarray:
     return _balance(task, np.einsum("tji,tjk,tkl->til", left, task.curvatures, left))
 
 
-def adapted_loss(task: Quadratics, theta: np.ndarray, rate: Any, steps: int) -> float:
+def adapted_loss(
+    task: Quadratics, theta: np.ndarray, rate: Any, steps: int, momentum: float = 0.0
+) -> float:
     """Mean loss after k steps from θ."""
-    away = np.einsum("tij,tj->ti", contraction(task, rate, steps), theta - task.centers)
+    left = contraction(task, rate, steps, momentum)
+    away = np.einsum("tij,tj->ti", left, theta - task.centers)
     return float(np.einsum("ti,tij,tj->t", away, task.curvatures, away).mean() / 2)
 
 

@@ -18,6 +18,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import optax
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 import shohypernet as shn
 from experiments import _decay_problem, _launch, _plots, _results
@@ -199,9 +200,18 @@ def draw(tested: dict[str, dict[str, dict[str, Any]]]) -> Figure:
                 look = looks[kind] | {"linestyle": "none" if kind in (OURS, FOLDED) else "-"}
                 panel.errorbar(at, losses.mean(1), spread, label=kind, **look)
                 if kind in (OURS, FOLDED):
-                    for x, y, grain in zip(at, losses.mean(1), mine, strict=True):
-                        panel.annotate(f" {grain}", (x, y), fontsize=8)
+                    # Above and below, for both grains may lie on one point.
+                    for i, x in enumerate(at):
+                        offset = (5, 4) if i else (5, -11)
+                        panel.annotate(
+                            list(mine)[i],
+                            (x, losses[i].mean()),
+                            xytext=offset,
+                            textcoords="offset points",
+                            fontsize=8,
+                        )
             panel.set(xscale="log")
+            panel.xaxis.set_minor_formatter(NullFormatter())
         panels[0].set_ylabel(f"test loss, trained on all, {network}")
     axes[-1, 0].set_xlabel("gradient evaluations of tuning, per seed")
     axes[-1, 1].set_xlabel("seconds of tuning, all seeds")

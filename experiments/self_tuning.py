@@ -14,10 +14,9 @@ from typing import Any
 
 import jax
 import numpy as np
-import optax
 
 import shohypernet as shn
-from experiments import _decay_problem, _launch, _plots, _results, _self_tuning_plot
+from experiments import _decay_problem, _launch, _plots, _results, _self_tuned, _self_tuning_plot
 from experiments._augmented_lenet import (
     Outcome,
     build,
@@ -26,51 +25,33 @@ from experiments._augmented_lenet import (
     retrainer,
     without_regularization,
 )
+from experiments._self_tuned import RANDOM, TPE
 from shohypernet.batches import Data
 from shohypernet.problem import Problem
 
 NAME = "self_tuning"
-OFF, DECAY, RANDOM, TPE = "no regularization", "one decay, by a grid", "random search", "TPE"
+OFF, DECAY = "no regularization", "one decay, by a grid"
 TUNED, SCHEDULE = "self-tuning", "self-tuning, its schedule"
 
 
 def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str, Any]:
     """Tune, search, train every recipe again, and compare them on the test images."""
     data, problem = _decay_problem.load_data(config), build(config)
-    tuned = _tuned(problem, data, config, workdir / "fit", resume=resume)
-    budget = int(config.budget * int(np.mean(tuned.history.gradient_evaluations[-1])))
-    searches = {
-        RANDOM: shn.search.random_search(steps=config.train_steps, population=1),
-        TPE: shn.search.tpe(steps=config.train_steps),
-    }
-    searched = {
-        name: _searched(problem, data, name, searches[name], budget, config)
-        for name in config.searches
-    }
+    alpha = optimizer(config, config.rounds * config.inner_steps)
+    tuned = _self_tuned.tune(problem, data, config, workdir / "fit", alpha, resume=resume)
+    of_trials = optimizer(config, config.train_steps)
+    searched = _self_tuned.search(problem, data, config, of_trials, tuned)
     decays, grid_cost = _best_decays(problem, data, config)
     recipes = {
         OFF: [without_regularization(problem) for _ in config.seeds],
         DECAY: [one_decay(problem, decay) for decay in decays],
-        **{name: _of_seeds(each, config) for name, each in searched.items()},
-        TUNED: _of_seeds(tuned, config),
+        **{name: _self_tuned.of_seeds(each, config) for name, each in searched.items()},
+        TUNED: _self_tuned.of_seeds(tuned, config),
         SCHEDULE: [tuned.seed(i).history for i, _ in enumerate(config.seeds)],
     }
     outcomes = _train_again(problem, data, recipes, config)
-    costs = {
-        OFF: (0, 0.0),
-        DECAY: grid_cost,
-        **{
-            name: (
-                int(each.measured[0].gradient_evaluations[-1]),
-                max(float(of_seed.seconds[-1]) for of_seed in each.measured) / len(config.seeds),
-            )
-            for name, each in searched.items()
-        },
-    }
-    costs[TUNED] = costs[SCHEDULE] = (
-        int(np.mean(tuned.history.gradient_evaluations[-1])),
-        float(tuned.history.seconds[-1]) / len(config.seeds),
-    )
+    own, of_searches = _self_tuned.costs(tuned, searched, config)
+    costs = {OFF: (0, 0.0), DECAY: grid_cost, **of_searches, TUNED: own, SCHEDULE: own}
     valid = {TUNED: tuned.history.valid_loss[-1]}
     valid |= {name: np.asarray(each.valid_loss) for name, each in searched.items()}
 
@@ -96,52 +77,6 @@ def run(config: Any, workdir: pathlib.Path, *, resume: bool = False) -> dict[str
     }
 
 
-def _tuned(
-    problem: Problem, data: Data, config: Any, folder: pathlib.Path, *, resume: bool
-) -> shn.Result:
-    count = len(jax.tree.leaves(problem.start))
-    print(f"Tuning {count} hyperparameters while a LeNet trains, seeds {tuple(config.seeds)}.")
-    method = shn.self_tuning(
-        problem,
-        optimizer=optimizer(config, config.rounds * config.inner_steps),
-        response_optimizer=optax.adam(config.response_learning_rate),
-        hyper_optimizer=optax.rmsprop(config.hyper_learning_rate),
-        scale=config.scale,
-        entropy_weight=config.entropy_weight,
-        warmup_rounds=config.warmup_rounds,
-    )
-    return shn.fit(
-        problem,
-        method,
-        data,
-        steps=config.rounds,
-        seeds=config.seeds,
-        inner_steps=config.inner_steps,
-        train_batch_size=config.batch_size,
-        valid_batch_size=config.valid_batch_size,
-        eval_every=config.rounds // config.evaluations,
-        workdir=folder,
-        resume="auto" if resume else False,
-        config=config.to_dict(),
-    )
-
-
-def _searched(
-    problem: Problem, data: Data, name: str, method: Any, budget: int, config: Any
-) -> shn.search.SearchResult:
-    budget = max(budget, config.train_steps)
-    print(f"{name}: {budget // config.train_steps} trials per seed.")
-    return shn.search.run(
-        problem,
-        method,
-        data,
-        optimizer=optimizer(config, config.train_steps),
-        budget=budget,
-        seeds=config.seeds,
-        batch_size=config.batch_size,
-    )
-
-
 def _best_decays(
     problem: Problem, data: Data, config: Any
 ) -> tuple[list[float], tuple[int, float]]:
@@ -165,14 +100,6 @@ def _best_decays(
         chosen.append(float(config.decays[int(np.argmin(losses))]))
     seconds = (time.perf_counter() - began) / len(config.seeds)
     return chosen, (len(recipes) * steps, seconds)
-
-
-def _of_seeds(result: Any, config: Any) -> list[Any]:
-    """The hyperparameters of each seed."""
-    return [
-        jax.tree.map(lambda leaf, i=i: leaf[i], result.hyperparams)
-        for i, _ in enumerate(config.seeds)
-    ]
 
 
 def _train_again(

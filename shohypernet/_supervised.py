@@ -69,18 +69,21 @@ def supervised(
         params: Params, hyperparams: Hyperparams, batch: Any, key: Key, state: ModelState = ()
     ) -> Any:
         inputs, targets, *numbers = batch
+        met = params
         if parts:
             key, key_batch = jax.random.split(key)
             inputs, targets = regularization.transformed(
                 parts, key_batch, hyperparams, (inputs, targets)
             )
+            key_weights = jax.random.fold_in(key_batch, len(parts))
+            met = regularization.perturbed(parts, key_weights, hyperparams, params)
         with regularization.intercepted(parts, hyperparams):
-            outputs, state = apply(params, state, inputs, {"dropout": key}, **train_kwargs)
+            outputs, state = apply(met, state, inputs, {"dropout": key}, **train_kwargs)
         value = regularization.prediction_loss(parts, loss, hyperparams, outputs, targets, numbers)
         if penalty is not None:
             value = value + penalty(params, hyperparams)
         if parts:
-            value = value + regularization.penalty(parts, hyperparams, params)
+            value = value + regularization.penalty(parts, hyperparams, params, outputs)
         return (value, state) if collections else value
 
     predict = functools.partial(apply, **eval_kwargs)

@@ -219,9 +219,10 @@ def warn_if_still(history: History, seeds: Sequence[int], waiting: bool) -> None
     norms = history.hypergradient_norm[-1][[seed in still for seed in seeds]]
     if np.all(norms == 0):
         cause = (
-            "The hypergradient is exactly zero: training that starts at, or has reached, a point "
-            "without slope (weights that are all zero, a loss that saturates), or an accumulation "
-            "of gradients that is longer than the run."
+            "The hypergradient is exactly zero: weights that answer to no λ (a hypernet that reads "
+            "none), training that starts at, or has reached, a point without slope (weights that "
+            "are all zero, a loss that saturates), or an accumulation of gradients that is longer "
+            "than the run."
         )
     else:
         cause = (

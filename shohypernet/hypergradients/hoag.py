@@ -12,7 +12,7 @@ as that L promised,
 
     L_valid,k ≤ L_valid,k−1 + ε_k + ε_{k−1} (1 + Δ) − (L/2) Δ²,    Δ = ‖λ_k − λ_{k−1}‖,
 
-and is halved where it did not.
+and is halved where it did not; a step of exactly 0 changes nothing.
 
 Pedregosa (2016), "Hyperparameter optimization with approximate gradient", arXiv:1602.02355,
 Algorithm 1 and the adaptive step of its experiments.
@@ -191,8 +191,10 @@ def _adapted(
     # A step size of zero has gone nowhere and promised nothing.
     promised -= distance**2 / (2 * jnp.where(rate > 0, rate, 1))
     grown = jnp.where(valid_loss <= last_loss + promised, GROWTH, SHRINKAGE)
-    # Before the first round there was no step.
-    rate *= jnp.where(jnp.isfinite(last_loss), grown, 1).astype(rate.dtype)
+    # Before the first round there was no step, and one that went nowhere has shown nothing: at rest
+    # the step size would grow until it overflows.
+    tried = jnp.isfinite(last_loss) & (distance > 0)
+    rate *= jnp.where(tried, grown, 1).astype(rate.dtype)
     return last._replace(learning_rate=rate, valid_loss=valid_loss.astype(last_loss.dtype))
 
 

@@ -103,10 +103,9 @@ def hypergradient(
         return vector if support is None else jax.tree.map(jnp.where, support, vector, still)
 
     def product(vector: Params) -> Params:
-        image = full(problems.merge(vector, still, moved))
+        image = full(on_support(problems.merge(vector, still, moved)))
         return problems.select(on_support(image), moved)
 
-    # The target has no part off the support, and so no solver leaves it.
     target = problems.select(on_support(through_weights), moved)
     solved, products = solver(product, target, jax.random.fold_in(key, 0))[:2]
     size = optax.tree.norm(target)

@@ -5,7 +5,12 @@ it is. Those with a derivative in λ (noise, shifts, smoothing, decays, weights)
 methods too.
 """
 
+from shohypernet.regularizers._activations import (
+    activation_penalty,
+    temporal_activation_penalty,
+)
 from shohypernet.regularizers._base import Model, Regularizer
+from shohypernet.regularizers._dropconnect import dropconnect
 from shohypernet.regularizers._dropout import dropout, input_dropout
 from shohypernet.regularizers._images import (
     brightness,
@@ -22,10 +27,12 @@ from shohypernet.regularizers._weights import class_weights, example_weights
 __all__ = [
     "Model",
     "Regularizer",
+    "activation_penalty",
     "brightness",
     "class_weights",
     "contrast",
     "cutout",
+    "dropconnect",
     "dropout",
     "example_weights",
     "input_dropout",
@@ -34,6 +41,7 @@ __all__ = [
     "mixup",
     "rotate",
     "scale",
+    "temporal_activation_penalty",
     "translate",
     "weight_decay",
 ]

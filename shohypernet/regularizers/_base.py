@@ -1,9 +1,10 @@
 """The protocol of regularizers, and how several of them make one training loss.
 
-    L_train(w, λ) = Σ_b a_b(λ) L_pred(f(T_λ(x_b); w, ξ_λ), y_b) / n + R(w, λ)
+    z_b = f(T_λ(x_b); P_λ w, ξ_λ)
+    L_train(w, λ) = Σ_b a_b(λ) L_pred(z_b, y_b) / n + A(z, λ) + R(w, λ)
 
-T_λ transforms examples, ξ_λ is what happens inside the model, such as dropout, a_b weighs examples
-and R is a penalty.
+T_λ transforms examples and P_λ the weights that they meet, ξ_λ is what happens inside the model,
+such as dropout, a_b weighs examples, and A and R are penalties of outputs and of weights.
 """
 
 import contextlib
@@ -44,6 +45,8 @@ class Regularizer(NamedTuple):
       weigh: `weigh(values, targets, *numbers) -> a`, shape (n,); `numbers` is what a batch holds
         besides inputs and targets.
       penalty: `penalty(values, params) -> R`, scalar.
+      perturb: `perturb(key, values, params) -> params`, the weights that the model is applied with.
+      activity: `activity(values, outputs) -> A`, scalar, a mean over examples.
     """
 
     name: str
@@ -53,6 +56,8 @@ class Regularizer(NamedTuple):
     intercept: Callable[[Hyperparams], Callable[..., Any]] | None = None
     weigh: Callable[..., jax.Array] | None = None
     penalty: Callable[[Hyperparams, Params], jax.Array] | None = None
+    perturb: Callable[[Key, Hyperparams, Params], Params] | None = None
+    activity: Callable[[Hyperparams, Any], jax.Array] | None = None
 
 
 def of_strength(
@@ -145,6 +150,16 @@ def transformed(
     return batch
 
 
+def perturbed(
+    regularizers: Sequence[Regularizer], key: Key, hyperparams: Hyperparams, params: Params
+) -> Params:
+    """P_λ w, in the order of the regularizers."""
+    for i, each in enumerate(regularizers):
+        if each.perturb is not None:
+            params = each.perturb(jax.random.fold_in(key, i), hyperparams[each.name], params)
+    return params
+
+
 @contextlib.contextmanager
 def intercepted(regularizers: Sequence[Regularizer], hyperparams: Hyperparams) -> Iterator[None]:
     """Within it, modules do what the regularizers make of them."""
@@ -180,12 +195,13 @@ def prediction_loss(
 
 
 def penalty(
-    regularizers: Sequence[Regularizer], hyperparams: Hyperparams, params: Params
+    regularizers: Sequence[Regularizer], hyperparams: Hyperparams, params: Params, outputs: Any
 ) -> jax.Array:
-    """Σ R(w, λ)."""
+    """Σ A(z, λ) + R(w, λ)."""
     parts = [
-        each.penalty(hyperparams[each.name], params)
+        function(hyperparams[each.name], of)
         for each in regularizers
-        if each.penalty is not None
+        for function, of in ((each.activity, outputs), (each.penalty, params))
+        if function is not None
     ]
     return sum(parts, start=jnp.float32(0))

@@ -78,6 +78,28 @@ def test_step_size_by_hand(valid_loss, factor):
     assert found.valid_loss == pytest.approx(valid_loss)
 
 
+def test_the_step_size_stays_finite_at_rest(key):
+    """λ starts at its optimum, where a step of any size is 0, but for one that is infinite."""
+    problem = shn.Problem(
+        init=lambda key: jnp.zeros(()),
+        train_loss=lambda w, lam, batch, key: (w - lam) ** 2,
+        valid_loss=lambda w, lam, batch: w**2 + lam**2,
+    )
+    method = shn.hoag(problem, optimizer=optax.sgd(0.5), learning_rate=0.1, solver_steps=1)
+    rounds = 2_500  # after which 1.05ⁿ is infinite
+
+    @jax.jit
+    def last(state):
+        def one(state, key):
+            return method.step(key, state, jnp.zeros((1, 1)), jnp.zeros(1))[0], None
+
+        return jax.lax.scan(one, state, jax.random.split(key, rounds))[0]
+
+    state = last(method.init(key, jnp.float32(0)))
+    assert state.hyperparams == 0
+    assert state.hyper_opt_state.learning_rate == np.float32(0.1)
+
+
 def test_what_it_refuses(quadratic):
     options = {"problem": quadratic.problem, "learning_rate": 0.1}
     with pytest.raises(ValueError, match=r"steps to be a whole number >= 1, got 0"):
