@@ -34,7 +34,7 @@ def get_config(data: str = "full") -> ConfigDict:
             "seeds": (0, 1) if quick else (0,),
             "embedding": 4 if quick else 32,  # length of a character's embedding
             "units": 4 if quick else 80,  # of each layer
-            "layers": 2,
+            "layers": 1 if quick else 2,
             "sequence": 10 if quick else 64,  # characters, from a state of zeros
             "batch_size": 8 if quick else 32,  # sequences
             "learning_rate": 1e-2,  # Adam on a cosine, for all networks

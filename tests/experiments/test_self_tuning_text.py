@@ -3,6 +3,7 @@
 import json
 import pathlib
 
+import jax
 import numpy as np
 import pytest
 
@@ -26,7 +27,14 @@ def test_quick(tmp_path):
     assert results["costs"]["self-tuning"][0] == 2 * (3 * 5 + 2)
     assert results["costs"]["random search"][0] == 32
     tuned = results["hyperparams"]["self-tuning"][0]
-    assert set(tuned["dropout"]) == {"characters", "inputs", "between_layers", "outputs"}
+    assert set(tuned["dropout"]) == {"characters", "inputs", "outputs"}
+
+
+def test_seven_hyperparameters_at_full_size():
+    config = configs.get_config()
+    start = _regularized_lstm.build(_text.load(config), config).start
+    assert set(start["dropout"]) == {"characters", "inputs", "between_layers", "outputs"}
+    assert len(jax.tree.leaves(start)) == 7
 
 
 def test_each_character_but_the_first_is_predicted_once():
